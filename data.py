@@ -1,0 +1,393 @@
+"""The data: dictionaries of joints, the camera that relates 2D and 3D, and the embedded default.
+
+Frame: the camera is at the origin, looks down -z, y is up; the root of the skeleton is at
+(0, 0, -1), so the unit is the distance from the camera to the root. x = fx X / -Z, y = fy Y / -Z.
+The second view is V2 = R V1 + t.
+"""
+import os
+import pickle
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+# ---- the dictionary -----------------------------------------------------------------------------
+
+WIDTHS = {'joint_2d_1': 2, 'joint_2d_2': 2, 'joint_3d': 3, 'rot': 9, 'transl': 3,
+          'focal_len_1': 2, 'focal_len_2': 2}
+SUPERVISED = ('joint_2d_1', 'joint_3d')
+
+_NUMPY = {'ndarray': np.ndarray, 'dtype': np.dtype,  # what pickled arrays and numbers are made of
+          'scalar': np.float64(0).__reduce__()[0],
+          '_reconstruct': np.zeros(1).__reduce__()[0],
+          '_frombuffer': np.zeros(1).__reduce_ex__(5)[0]}
+
+
+class _Unpickler(pickle.Unpickler):
+    """Builds numpy arrays and plain types, and calls nothing else whatever a file asks for."""
+
+    def find_class(self, module, name):
+        if module.partition('.')[0] == 'numpy' and name in _NUMPY:  # numpy 1 and 2 differ in module
+            return _NUMPY[name]
+        if (module, name) == ('_codecs', 'encode'):  # how protocols before 3 spell bytes
+            return lambda text, _: text.encode('latin1')
+        raise pickle.UnpicklingError(f'{module}.{name} is neither a numpy array nor a plain type')
+
+
+def load(path, need=SUPERVISED) -> dict[str, np.ndarray]:
+    """Reads and checks a pickled dictionary; returns contiguous float32 arrays.
+
+    joint_2d_1, joint_2d_2 (N, J, 2); joint_3d (N, J, 3); rot (N, 9); transl (N, 3); focal_len_1,
+    focal_len_2 (N, 2). Unknown keys are left out; `need` begins with joint_2d_1. Raises OSError for
+    a file that cannot be opened, and ValueError for one that is wrong: a line with file, key, what
+    was found and what was expected.
+    """
+    with open(path, 'rb') as file:
+        try:
+            raw = _Unpickler(file, encoding='latin1').load()  # latin1: arrays from Python 2
+        except Exception as error:  # a damaged pickle can raise nearly anything
+            reason = str(error) or type(error).__name__
+            raise ValueError(f'{path}: found no readable pickle ({reason}), expected a '
+                             f'dictionary of arrays') from error
+    if not isinstance(raw, dict):
+        raise ValueError(f'{path}: found a {type(raw).__name__}, expected a dictionary of arrays')
+    try:
+        return _check(raw, need)
+    except ValueError as error:
+        raise ValueError(f'{path}: {error}') from error
+
+
+def _check(raw: dict, need) -> dict[str, np.ndarray]:
+    for key in need:
+        if key not in raw:
+            raise ValueError(f'key {key} is missing: found {", ".join(map(str, raw)) or "none"}, '
+                             f'expected {", ".join(need)}')
+    data = {}
+    for key in WIDTHS:  # joint_2d_1 is the first
+        if key in raw:
+            array = _numbers(key, raw[key])
+            data[key] = array = _shape(key, array, len(data.get('joint_2d_1', array)))
+            first = data['joint_2d_1']
+            if len(array) != len(first):
+                raise ValueError(f'key {key}: found {len(array)} samples, expected {len(first)} '
+                                 f'as in joint_2d_1')
+            if key.startswith('joint') and array.shape[1] != first.shape[1]:
+                raise ValueError(f'key {key}: found {array.shape[1]} joints, expected '
+                                 f'{first.shape[1]} as in joint_2d_1')
+    if 'rot' in data:
+        rot = data['rot'].reshape(-1, 3, 3)
+        bad = np.abs(rot @ rot.mT - np.eye(3)).max(axis=(1, 2)) > 1e-2
+        bad |= np.linalg.det(rot) < 0
+        if bad.any():
+            raise ValueError(f'key rot: found no rotation in row {bad.argmax()}, expected '
+                             f'R R^T = 1 and det R = 1')
+    return data
+
+
+def _numbers(key: str, value) -> np.ndarray:
+    """Arrays, lists of arrays and arrays of arrays as float32, all finite, at least one sample."""
+    if isinstance(value, np.ndarray) and value.dtype == object:
+        value = list(value)
+    try:
+        with np.errstate(over='ignore'):  # what overflows is infinite, and refused below
+            array = np.ascontiguousarray(value, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f'key {key}: found a {type(value).__name__} that makes no array, expected '
+                         f'numbers, as many for each sample') from error
+    if array.size == 0:
+        raise ValueError(f'key {key}: found shape {array.shape}, expected at least one sample')
+    bad = ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
+    if bad.any():
+        raise ValueError(f'key {key}: found NaN or infinity in {bad.sum()} of {len(bad)} rows, '
+                         f'first in row {bad.argmax()}, expected finite numbers')
+    return array
+
+
+def _shape(key: str, array: np.ndarray, n_samples: int) -> np.ndarray:
+    """The array in the one shape that `load` returns."""
+    width, each = WIDTHS[key], array[0].size
+    if key.startswith('joint'):
+        expected = f'(N, J, {width}) or (N, {width}J)'
+        if array.ndim == 2 and each % width == 0 or array.ndim == 3 and array.shape[2] == width:
+            return array.reshape(len(array), -1, width)
+    elif key.startswith('focal_len') and array.size <= width:  # one camera for all samples
+        return np.tile(array.ravel(), (n_samples, width // array.size))
+    else:
+        expected = '(N, 3, 3) or (N, 9)' if key == 'rot' else f'(N, {width})'
+        if array.ndim > 1 and each == width:
+            return array.reshape(-1, width)
+    raise ValueError(f'key {key}: found shape {array.shape}, expected {expected}')
+
+
+def save(path, data: dict) -> None:
+    """Pickles a dictionary; the file is whole or not there."""
+    with atomic(path) as temporary, open(temporary, 'wb') as file:
+        pickle.dump(data, file)
+
+
+@contextmanager
+def atomic(path):
+    """A temporary name beside path to write to; it takes path's place only when all went well."""
+    temporary = Path(f'{path}.{os.getpid()}.tmp')
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def split_blocks(data: dict) -> tuple[dict, dict]:
+    """Training and validation: five whole blocks, 5 % of the recording, go to validation.
+
+    Neighbours are nearly equal, so of random rows the answers would be known from training.
+    Raises ValueError for fewer than 3 samples.
+    """
+    n_samples = len(data['joint_2d_1'])
+    if n_samples < 3:
+        raise ValueError(f'found {n_samples} samples, expected at least 3: two to train on and '
+                         f'one to validate')
+    n_blocks, every = min(n_samples, 100), min(n_samples, 20)
+    held_out = np.arange(n_samples) * n_blocks // n_samples % every == every // 2
+    return tuple({key: array[rows] for key, array in data.items()}
+                 for rows in (~held_out, held_out))
+
+
+# ---- the camera ---------------------------------------------------------------------------------
+
+def project(joint_3d: np.ndarray, focal_len: np.ndarray) -> np.ndarray:
+    """Joints (N, J, 3) in a camera's frame to its image (N, J, 2); focal_len (N, 2) or (2,).
+
+    Of arrays or tensors. A negative focal length is an axis that points the other way.
+    """
+    return focal_len[..., None, :] * joint_3d[..., :2] / -joint_3d[..., 2:]
+
+
+def second_view(joint_3d: np.ndarray, rot: np.ndarray, transl: np.ndarray) -> np.ndarray:
+    """Joints (N, J, 3) from camera 1's frame to camera 2's: V2 = R V1 + t; (N, 9) and (N, 3)."""
+    return joint_3d @ rot.reshape(-1, 3, 3).mT + transl[:, None]
+
+
+def fit_focal(joint_3d: np.ndarray, joint_2d: np.ndarray) -> np.ndarray:
+    """Focal lengths (2,) with which joint_3d (N, J, 3) reprojects onto joint_2d (N, J, 2) best.
+
+    Least squares; the signs are those of the file's axes.
+    """
+    ray = project(joint_3d.astype(float), np.ones(2))
+    return (ray * joint_2d).sum(axis=(0, 1)) / np.square(ray).sum(axis=(0, 1))
+
+
+def ray_gap(data: dict, sign=(1, 1)) -> np.ndarray:
+    """Distance (N, J) between the rays of each joint from both views, in the unit of transl.
+
+    It is zero for exact views, and needs no joint_3d. `sign` (2,) multiplies the focal lengths.
+    """
+    def rays(view):
+        plane = data[f'joint_2d_{view}'] / (data[f'focal_len_{view}'] * np.array(sign))[:, None]
+        return np.concatenate([plane, np.full_like(plane[..., :1], -1)], axis=-1)
+
+    no_transl = np.zeros_like(data['transl'])
+    normal = np.cross(second_view(rays(1), data['rot'], no_transl), rays(2))
+    offset = np.abs(np.vecdot(normal, data['transl'][:, None]))
+    return offset / np.linalg.norm(normal, axis=-1).clip(min=1e-12)
+
+
+def find_sign(data: dict) -> np.ndarray:
+    """Signs (2,) of the file's axes x and y: those that reproject joint_3d, or without it those
+    with which the rays of the two views meet."""
+    if 'joint_3d' in data:
+        return np.sign(fit_focal(data['joint_3d'], data['joint_2d_1']))
+    signs = np.array([(1, 1), (1, -1), (-1, 1), (-1, -1)])
+    return min(signs, key=lambda sign: np.median(ray_gap(data, sign)))
+
+
+def find_focal(data: dict) -> np.ndarray:
+    """Focal lengths (N, 2) of view 1, the file's own or fitted, with the signs that were found."""
+    if 'focal_len_1' in data:
+        focal = find_sign(data) * np.abs(data['focal_len_1'])
+    else:
+        focal = np.tile(fit_focal(data['joint_3d'], data['joint_2d_1']), (len(data['joint_3d']), 1))
+    return focal.astype(np.float32)
+
+
+# ---- the embedded default -----------------------------------------------------------------------
+
+JOINTS = ('RHip', 'RKnee', 'RAnkle', 'LHip', 'LKnee', 'LAnkle', 'Spine', 'Neck', 'Head',
+          'LShoulder', 'LElbow', 'LWrist', 'RShoulder', 'RElbow', 'RWrist')
+BONES = [(15, 0), (0, 1), (1, 2), (15, 3), (3, 4), (4, 5), (15, 6), (6, 7), (7, 8),
+         (7, 9), (9, 10), (10, 11), (7, 12), (12, 13), (13, 14)]  # (parent, child); 15 is the root
+POSES_PER_PERSON = 20
+
+# Lengths in legs (hip to ankle), for two ways to place joints: at the centres of rotation that
+# markers give, and further inside as animation rigs do. A person is close to one, or between.
+LENGTHS = {'hip_side': (.1, .08), 'hip_drop': (.13, .03), 'thigh': (.505, .49),
+           'shank': (.495, .51), 'spine': (.28, .31), 'neck': (.125, .205), 'head': (.325, .325),
+           'shoulder_side': (.225, .128), 'shoulder_rise': (-.08, .04),
+           'upper_arm': (.34, .305), 'forearm': (.23, .28)}
+
+# Ranges of motion in degrees: American Academy of Orthopaedic Surgeons, "Joint Motion", 1965.
+RANGES = {'hip': (-30, 120), 'abduction': (-30, 45), 'hip_turn': (-45, 45), 'knee': (0, 135),
+          'flexion': (-25, 80), 'side': (-35, 35), 'twist': (-45, 45), 'elevation': (-60, 180),
+          'arm_turn': (-90, 70), 'elbow': (0, 150)}
+
+# Thigh from the vertical and knee flexion, in degrees, at tenths of a cycle from heel strike:
+# walking after Winter, "Biomechanics and Motor Control of Human Movement", 2009; running after
+# Novacheck, "The biomechanics of running", Gait and Posture, 1998.
+GAITS = (((30, 28, 18, 8, -2, -10, -8, 8, 24, 32), (5, 17, 15, 7, 5, 12, 38, 62, 50, 18)),
+         ((35, 28, 12, -4, -10, -2, 20, 40, 48, 42), (20, 42, 40, 25, 30, 70, 105, 100, 60, 25)))
+
+# Postures: a weight, then mean angles in degrees, then their standard deviations.
+LEGS = np.array([  # thigh from the vertical and knee, of both legs; tilt of pelvis, trunk flexion
+    (6, 4, 8, 4, 8, 0, 3, 8, 8, 8, 8, 6, 8),                # standing
+    (2, 20, 40, 20, 40, 10, 15, 12, 15, 12, 15, 8, 12),     # knees bent
+    (1, 75, 105, 75, 105, 20, 25, 15, 20, 15, 20, 10, 15),  # squatting
+    (1, 85, 85, 85, 85, -5, 10, 12, 20, 12, 20, 8, 12),     # sitting
+    (1, 85, 90, -5, 100, 5, 10, 15, 15, 15, 15, 8, 12),     # kneeling on one knee
+    (.5, 5, 100, 5, 100, 5, 10, 12, 20, 12, 20, 8, 12),     # kneeling on both
+    (1, 10, 15, 10, 15, 45, 35, 12, 12, 12, 12, 20, 15),    # bending down
+    (1.5, 45, 50, -15, 25, 5, 10, 15, 20, 15, 20, 8, 12),   # lunging, climbing stairs
+    (1.5, 40, 40, 0, 15, -5, 8, 25, 30, 25, 30, 10, 12)])   # kicking, stepping over
+ARMS = np.array([  # elevation, its plane (0 aside, 90 ahead), inward turn, elbow
+    (5, 10, 30, 20, 20, 12, 50, 25, 15),      # hanging
+    (2, 35, 60, 30, 80, 20, 35, 25, 25),      # working before the body
+    (1.5, 80, 70, 20, 35, 30, 30, 30, 30),    # reaching out
+    (1, 140, 50, 0, 40, 20, 40, 35, 30),      # reaching up
+    (1, 85, 10, 0, 20, 20, 20, 35, 20),       # aside
+    (1.5, 50, 45, 10, 115, 30, 40, 35, 18),   # at the face, waving
+    (.7, 40, -10, 60, 95, 10, 25, 15, 15),    # on the hip
+    (1, 35, -80, 10, 30, 20, 25, 25, 25)])    # behind
+
+
+def sample(n: int, seed: int) -> dict[str, np.ndarray]:
+    """n synthetic poses in the two-view format of `load`, joints as in JOINTS.
+
+    20 poses in a row are of one person; another seed is other people. Both cameras look at the
+    root from anywhere around and 3.5 to 6 m away; mostly they stand a little higher.
+    """
+    rng = np.random.default_rng(seed)
+    person = np.arange(n) // POSES_PER_PERSON
+    lengths = {name: metres[person] for name, metres in _people(rng, person[-1] + 1).items()}
+    angles = {name: np.clip(angle, *RANGES.get(name, (-180, 180)))
+              for name, angle in _angles(rng, n).items()}
+    (turn_1, distance_1), (turn_2, distance_2) = _camera(rng, n), _camera(rng, n)
+    root = np.array([0, 0, -1.])
+    joint_3d = _skeleton(angles, lengths) @ turn_1.mT / distance_1[:, None, None] + root
+    rot = turn_2 @ turn_1.mT
+    transl = (distance_2 / distance_1)[:, None] * root - rot @ root
+    focal_len_1, focal_len_2 = rng.uniform(1.14, 1.155, (2, n, 2))
+    data = {'joint_3d': joint_3d, 'joint_2d_1': project(joint_3d, focal_len_1),
+            'joint_2d_2': project(second_view(joint_3d, rot, transl), focal_len_2),
+            'rot': rot.reshape(n, 9), 'transl': transl,
+            'focal_len_1': focal_len_1, 'focal_len_2': focal_len_2}
+    return {key: array.astype(np.float32) for key, array in data.items()}
+
+
+def _people(rng, n: int) -> dict[str, np.ndarray]:
+    """Lengths (n,) in metres."""
+    leg, inside = rng.normal(.87, .06, n), rng.beta(.25, .25, n)
+    return {name: leg * ((1 - inside) * centre + inside * inner) * rng.normal(1, .05, n)
+            for name, (centre, inner) in LENGTHS.items()}
+
+
+def _camera(rng, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rotations (n, 3, 3) from the room, y up, to cameras, and distances to the root in metres."""
+    turn = _turn('z', rng.normal(0, 2, n)) @ _turn('x', rng.normal(11, 9, n))
+    return turn @ _turn('y', rng.uniform(-180, 180, n)), rng.uniform(3.5, 6, n)
+
+
+def _postures(rng, table: np.ndarray, n: int) -> np.ndarray:
+    """Angles (columns, n) between two rows of a table, mostly close to one of them."""
+    weights = table[:, 0] / table[:, 0].sum()
+    one, other = table[rng.choice(len(table), (2, n), p=weights), 1:]
+    share = rng.beta(.3, .3, (n, 1))
+    mean, deviation = np.split((share * one + (1 - share) * other).T, 2)
+    return rng.normal(mean, deviation)
+
+
+def _angles(rng, n: int) -> dict[str, np.ndarray]:
+    """Angles in degrees that `_skeleton` takes: (n,) for the trunk, (2, n) for left and right."""
+    *legs, tilt, flexion = _postures(rng, LEGS, n)
+    legs = np.reshape(legs, (2, 2, n))  # side, joint
+    legs = np.where(rng.random(n) < .5, legs, legs[::-1])
+    arms, both = (_postures(rng, ARMS, 2 * n).reshape(4, 2, n) for _ in range(2))
+    arms = np.where(rng.random(n) < .35, rng.normal(both[:, :1], 8, (4, 2, n)), arms)
+
+    gait = rng.choice(3, n, p=(.5, .3, .2))  # none, walking, running
+    phase, stride = rng.random(n) + [[0], [.5]], rng.uniform(.4, 1.2, n)
+    for number, (curves, lean, elbow) in enumerate(zip(GAITS, (4, 10), (22, 80)), start=1):
+        goes = gait == number
+        thigh, knee = (stride * np.interp(phase, np.arange(10) / 10, curve, period=1)
+                       for curve in curves)
+        legs = np.where(goes, rng.normal(np.stack([thigh, knee + 4], axis=1), 6), legs)
+        tilt = np.where(goes, rng.normal(3, 5, n), tilt)
+        flexion = np.where(goes, rng.normal(lean, 7, n), flexion)
+        swing = (thigh[::-1] - 10) * rng.uniform(0, 1.5, n)  # with the leg of the other side
+        means = np.stack([swing, 0 * swing + 75, 0 * swing + 15, elbow + .3 * swing.clip(0)])
+        swings = goes & (rng.random((2, n)) < .65)
+        arms = np.where(swings, rng.normal(means, np.reshape((6, 12, 18, 15), (4, 1, 1))), arms)
+
+    small = {'list': 5, 'side': 7, 'twist': 9, 'neck': 5, 'head': 14, 'head_side': 7}  # spreads
+    small_limb = {'abduction': 7, 'hip_turn': 12, 'shrug': 4, 'protraction': 6}
+    angles = {name: rng.normal(0, spread, n) for name, spread in small.items()}
+    angles |= {name: rng.normal(0, spread, (2, n)) for name, spread in small_limb.items()}
+    angles['neck'] += 3
+    angles['head'] -= .3 * flexion  # one looks ahead
+    angles['abduction'] += 3
+    angles['shrug'] += .2 * (arms[0] - 40).clip(0)  # a raised arm takes the shoulder along
+    return angles | {'yaw': rng.uniform(-180, 180, n), 'tilt': tilt, 'flexion': flexion,
+                     'hip': legs[:, 0] + tilt, 'knee': legs[:, 1], 'elevation': arms[0],
+                     'plane': arms[1], 'arm_turn': arms[2], 'elbow': arms[3]}
+
+
+def _turn(axis: str, degrees: np.ndarray) -> np.ndarray:
+    """Right-handed rotations (..., 3, 3) about an axis by angles (...)."""
+    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    zero, one = np.zeros_like(cos), np.ones_like(cos)
+    rows = {'x': ((one, zero, zero), (zero, cos, -sin), (zero, sin, cos)),
+            'y': ((cos, zero, sin), (zero, one, zero), (-sin, zero, cos)),
+            'z': ((cos, -sin, zero), (sin, cos, zero), (zero, zero, one))}[axis]
+    return np.moveaxis(np.array(rows), (0, 1), (-2, -1))
+
+
+def _skeleton(angles: dict[str, np.ndarray], lengths: dict[str, np.ndarray]) -> np.ndarray:
+    """Forward kinematics: joints (n, 15, 3) in metres, y up, the root at the origin.
+
+    In the body's own frame x is left, y up and z ahead; at angles of zero all limbs hang down.
+    """
+    length = {name: metres[:, None] for name, metres in lengths.items()}
+    zero = 0 * length['spine']
+
+    def turn(axis, name, share=1):
+        return _turn(axis, share * angles[name])
+
+    def trunk(share):
+        return pelvis @ turn('x', 'flexion', share) @ turn('z', 'side', share) @ turn(
+            'y', 'twist', share)
+
+    # frames; their column [..., 1] is where y, up or back along a limb, points to
+    pelvis = turn('y', 'yaw') @ turn('x', 'tilt') @ turn('z', 'list')
+    chest = trunk(1)
+    head_turn = turn('x', 'head') @ turn('z', 'head_side')
+    thigh = turn('x', 'hip', -1) @ turn('z', 'abduction') @ turn('y', 'hip_turn')
+    shank = thigh @ turn('x', 'knee')
+    girdle = turn('z', 'shrug') @ turn('y', 'protraction', -1)
+    arm = turn('y', 'plane', -1) @ turn('z', 'elevation') @ turn('y', 'plane')
+    arm = arm @ turn('y', 'arm_turn', -1)
+    forearm = arm @ turn('x', 'elbow', -1)
+
+    # joints; both limbs as left ones (2, n, 3), in the frames of pelvis and chest
+    spine = length['spine'] * trunk(.4)[..., 1]
+    neck = spine + length['neck'] * (chest @ turn('x', 'neck'))[..., 1]
+    head = neck + length['head'] * (chest @ head_turn)[..., 1]
+    hip = np.hstack([length['hip_side'], -length['hip_drop'], zero]) + 0 * thigh[..., 1]
+    knee = hip - length['thigh'] * thigh[..., 1]
+    ankle = knee - length['shank'] * shank[..., 1]
+    shoulder = np.hstack([length['shoulder_side'], length['shoulder_rise'], zero])
+    shoulder = (girdle @ shoulder[..., None])[..., 0]
+    elbow = shoulder - length['upper_arm'] * arm[..., 1]
+    wrist = elbow - length['forearm'] * forearm[..., 1]
+
+    mirror = np.array([[1, 1, 1], [-1, 1, 1]])[:, None, None]
+    legs = np.stack([hip, knee, ankle], axis=2) * mirror @ pelvis.mT
+    arms = np.stack([shoulder, elbow, wrist], axis=2) * mirror @ chest.mT + neck[:, None]
+    trunk_joints = np.stack([spine, neck, head], axis=1)
+    return np.concatenate([legs[1], legs[0], trunk_joints, *arms], axis=1)

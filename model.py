@@ -1,0 +1,91 @@
+"""LiftModel: residual linear blocks that lift a 2D skeleton to 3D.
+
+After Martinez et al., "A simple yet effective baseline for 3d human pose estimation", ICCV 2017.
+"""
+import textwrap
+
+import torch
+from torch import Tensor, nn
+
+
+class Block(nn.Module):
+    """Twice linear, batch norm, ReLU, dropout; then the input (B, hidden_layer) is added."""
+
+    def __init__(self, hidden_layer: int, dropout: float):
+        super().__init__()
+        self.layers = nn.Sequential(*(layer for _ in range(2) for layer in (
+            nn.Linear(hidden_layer, hidden_layer), nn.BatchNorm1d(hidden_layer),
+            nn.ReLU(inplace=True), nn.Dropout(dropout))))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x)
+
+
+class LiftModel(nn.Module):
+    """Lifts 2D joints (B, J, 2) or (B, 2J) to 3D joints (B, J, 3) in the camera's frame.
+
+    `output_nodes` is 3J. The statistics that standardise input and output are buffers, so that a
+    state_dict is complete; until `fit` they change nothing. Raises ValueError for sizes that make
+    no network.
+    """
+
+    def __init__(self, n_blocks: int = 2, hidden_layer: int = 1024, dropout: float = 0.1,
+                 output_nodes: int = 15 * 3):
+        super().__init__()
+        if min(n_blocks, hidden_layer, output_nodes // 3) < 1 or output_nodes % 3:
+            raise ValueError(f'found n_blocks {n_blocks}, hidden_layer {hidden_layer}, '
+                             f'output_nodes {output_nodes}, expected at least 1, 1, and 3 a joint')
+        input_nodes = output_nodes // 3 * 2
+        self.first = nn.Linear(input_nodes, hidden_layer)
+        self.blocks = nn.Sequential(*(Block(hidden_layer, dropout) for _ in range(n_blocks)))
+        self.last = nn.Linear(hidden_layer, output_nodes)
+        self.register_buffer('mean_2d', torch.zeros(input_nodes))
+        self.register_buffer('std_2d', torch.ones(input_nodes))
+        self.register_buffer('mean_3d', torch.zeros(output_nodes))
+        self.register_buffer('std_3d', torch.ones(output_nodes))
+        self.register_buffer('fitted', torch.tensor(False))
+
+    def forward(self, joint_2d: Tensor) -> Tensor:
+        x = (joint_2d.flatten(1) - self.mean_2d) / self.std_2d  # (B, 2J)
+        x = self.first(x)                                       # (B, hidden_layer)
+        x = self.last(self.blocks(x))                           # (B, 3J)
+        return (self.mean_3d + self.std_3d * x).unflatten(1, (-1, 3))
+
+    @torch.no_grad()
+    def fit(self, joint_2d: Tensor, joint_3d: Tensor) -> None:
+        """Takes mean and deviation of each coordinate from training poses (N, J, 2), (N, J, 3)."""
+        for joints, mean, std in ((joint_2d, self.mean_2d, self.std_2d),
+                                  (joint_3d, self.mean_3d, self.std_3d)):
+            mean.copy_(joints.flatten(1).mean(dim=0))
+            deviation = joints.flatten(1).std(dim=0, correction=0)
+            std.copy_(deviation.where(deviation > 1e-6, 1))  # a coordinate that never moves
+        self.fitted.fill_(True)
+
+    @torch.no_grad()
+    def lift(self, joint_2d: Tensor, batch_size: int = 4096) -> Tensor:
+        """Lifts any number of poses as a score must: in evaluation mode and without gradients."""
+        training = self.training
+        self.eval()
+        joint_3d = torch.cat([self(batch) for batch in joint_2d.split(batch_size)])
+        self.train(training)
+        return joint_3d
+
+    @classmethod
+    def from_state_dict(cls, state: dict) -> 'LiftModel':
+        """The model of these weights, its sizes read off the shapes, or ValueError."""
+        try:
+            n_blocks = len({key.split('.')[1] for key in state if key.startswith('blocks.')})
+            hidden_layer, output_nodes = len(state['first.weight']), len(state['last.weight'])
+            model = cls(n_blocks, hidden_layer, output_nodes=output_nodes)
+            model.load_state_dict(state)
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            reason = textwrap.shorten(f'{type(error).__name__}: {error}', 200)
+            raise ValueError(f'found no state_dict of a LiftModel ({reason})') from error
+        return model
+
+
+def pick_device(name: str) -> torch.device:
+    """auto, cpu or cuda; auto takes a GPU if there is one. Raises ValueError for a missing GPU."""
+    if name == 'cuda' and not torch.cuda.is_available():
+        raise ValueError('--device cuda: found no CUDA device, expected one; --device cpu works')
+    return torch.device('cuda' if name != 'cpu' and torch.cuda.is_available() else 'cpu')

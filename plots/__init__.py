@@ -1,0 +1,167 @@
+"""Draws charts and skeletons from numbers. Each draw_ function writes a PNG and opens no window."""
+from itertools import product
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+
+# safe for the colour-blind: Okabe and Ito, "Color Universal Design", 2008
+BLUE, ORANGE, GREEN, PINK, GREY = '#0072B2', '#D55E00', '#009E73', '#CC79A7', '#555555'
+UNIT = 'unit: camera to root'
+
+
+def _figure(width: float, height: float) -> Figure:
+    return Figure(figsize=(width, height), dpi=110, layout='constrained')  # its canvas is Agg
+
+
+def _tidy(ax, title: str, xlabel: str, ylabel: str = '') -> None:
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.set_title(title, loc='left', fontsize=10)
+    ax.spines[['top', 'right']].set_visible(False)
+    ax.grid(alpha=.25)
+
+
+# ---- charts -------------------------------------------------------------------------------------
+
+def draw_history(history: dict, path) -> None:
+    """Columns epoch, loss, train_mpjpe, val_mpjpe and rate, each over the first."""
+    figure = _figure(9, 3)
+    epochs, style = history['epoch'], {'marker': '.' if len(history['epoch']) < 40 else ''}
+    loss, mpjpe, rate = figure.subplots(1, 3)
+    loss.semilogy(epochs, history['loss'], color=GREY, **style)
+    mpjpe.semilogy(epochs, history['train_mpjpe'], color=BLUE, label='training', **style)
+    mpjpe.semilogy(epochs, history['val_mpjpe'], '--', color=ORANGE, label='validation', **style)
+    mpjpe.legend(frameon=False)
+    rate.plot(epochs, history['rate'], color=GREY, **style)
+    _tidy(loss, 'loss, with dropout', 'epoch')
+    _tidy(mpjpe, f'MPJPE ({UNIT})', 'epoch')
+    _tidy(rate, 'learning rate', 'epoch')
+    for ax in (loss, mpjpe):
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+        ax.yaxis.set_major_formatter(StrMethodFormatter('{x:g}'))
+        ax.yaxis.set_minor_formatter(NullFormatter())
+    for ax in (loss, mpjpe, rate):
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.savefig(path)
+
+
+def draw_joint_error(errors: np.ndarray, labels, path) -> None:
+    """Mean error of each joint (J,), the largest on top, and the mean over joints."""
+    figure = _figure(7, .8 + .24 * len(errors))
+    ax = figure.subplots()
+    order = np.argsort(errors)
+    ax.barh([labels[joint] for joint in order], errors[order], color=BLUE)
+    ax.axvline(errors.mean(), color=ORANGE, linestyle='--', label=f'MPJPE {errors.mean():.5f}')
+    ax.legend(frameon=False, loc='lower right')
+    _tidy(ax, 'mean error of each joint', f'distance from ground truth ({UNIT})')
+    ax.grid(visible=False, axis='y')
+    figure.savefig(path)
+
+
+def draw_error_curve(errors: dict, path) -> None:
+    """Share of errors within a threshold; `errors` maps up to three labels to arrays."""
+    figure = _figure(7, 3.4)
+    ax = figure.subplots()
+    styles = ((BLUE, '-'), (ORANGE, '--'), (GREEN, ':'))
+    for (label, values), (colour, line) in zip(errors.items(), styles):
+        label = f'{label}, median {np.median(values):.4f}'
+        ax.ecdf(np.ravel(values), linestyle=line, color=colour, linewidth=2, label=label)
+    ax.set(xlim=(0, max(np.quantile(values, .99) + 1e-6 for values in errors.values())))
+    ax.yaxis.set_major_formatter(lambda share, _: f'{100 * share:.0f} %')
+    ax.legend(frameon=False, loc='lower right')
+    _tidy(ax, 'cumulative error', f'distance from ground truth ({UNIT})', 'share within it')
+    figure.savefig(path)
+
+
+# ---- skeletons ----------------------------------------------------------------------------------
+
+def find_bones(joint_3d: np.ndarray, known=()) -> list[tuple[int, int]]:
+    """The bones (parent, child) of skeletons (N, J, 3); the root, at (0, 0, -1), is joint J.
+
+    Bones are the pairs that stay close: short, and of hardly varying length. They are the smallest
+    tree that spans all joints (Prim, 1957). Bones `known` are taken where they fit about as well.
+    """
+    joints = joint_3d[::len(joint_3d) // 2000 + 1]
+    root = np.broadcast_to([0., 0., -1.], (len(joints), 1, 3))
+    joints = np.concatenate([joints, root], axis=1)                          # (N, J + 1, 3)
+    lengths = np.linalg.norm(joints[:, :, None] - joints[:, None], axis=-1)  # (N, J + 1, J + 1)
+    lengths /= lengths.mean(axis=(1, 2), keepdims=True)  # those farther away are no smaller
+    cost = lengths.mean(axis=0) + 4 * lengths.std(axis=0)
+    bones, reached, rest = [], [len(cost) - 1], list(range(len(cost) - 1))
+    while rest:
+        parent, child = min(product(reached, rest), key=lambda pair: cost[pair])
+        bones.append((parent, child))
+        reached.append(child)
+        rest.remove(child)
+    total = sum(cost[pair] for pair in bones)
+    fits = len(known) == len(bones) and sum(cost[pair] for pair in known) <= 1.1 * total
+    return list(known) if fits else bones
+
+
+def bone_colours(bones, names) -> list[str]:
+    """Left blue, right orange, trunk grey by a joint's first letter; without names, by limb."""
+    if names is not None:
+        return [{'L': BLUE, 'R': ORANGE}.get(names[child][0], GREY) for _, child in bones]
+    parents, limb = [parent for parent, _ in bones], {}
+    for parent, child in bones:  # a limb ends where the tree forks
+        goes_on = parent in limb and parents.count(parent) == 1
+        limb[child] = limb[parent] if goes_on else 1 + max(limb.values(), default=-1)
+    palette = (BLUE, ORANGE, GREEN, PINK, GREY)
+    return [palette[limb[child] % len(palette)] for _, child in bones]
+
+
+def draw_gallery(rows, bones, names, path) -> None:
+    """For each row (title, joint_2d (J, 2), ground truth (J, 3) or None, prediction (J, 3)) the 2D
+    input, the camera with both skeletons, and these from the side, where depth shows."""
+    figure = _figure(9, 2.9 * len(rows) + .4)
+    grid = figure.add_gridspec(len(rows), 3, width_ratios=(1, 1.25, 1))
+    colours = bone_colours(bones, names)
+    solid, dashed = {'linewidth': 3, 'alpha': .4}, {'linewidth': 1.3, 'linestyle': '--'}
+    for row, (title, joint_2d, truth, prediction) in enumerate(rows):
+        image, scene, side = (figure.add_subplot(grid[row, column], projection=projection)
+                              for column, projection in enumerate((None, '3d', None)))
+        _draw_bones(image, np.vstack([joint_2d, (0, 0)]), bones, colours, linewidth=2)
+        for joint_3d, style in ((truth, solid), (prediction, dashed)):
+            if joint_3d is not None:
+                joints = np.vstack([joint_3d, (0, 0, -1)])[:, [0, 2, 1]] * (1, -1, 1)
+                _draw_bones(scene, joints, bones, colours, **style)
+                _draw_bones(side, joints[:, 1:], bones, colours, **style)
+        _draw_camera(scene, joints)
+        scene.set_title('camera and skeletons', loc='left', fontsize=10)
+        _tidy(image, f'{title}: 2D input', '')
+        _tidy(side, 'from the side', f'depth ({UNIT})', 'height')
+        for ax in (image, side):
+            ax.margins(.15)
+            ax.set_aspect('equal', adjustable='datalim')
+    keys = {'prediction': (GREY, dashed), 'camera and its rays': ('black', {'linewidth': .8})}
+    if rows[0][2] is not None:
+        keys = {'ground truth': (GREY, solid)} | keys
+    if names is not None:
+        keys |= {'left': (BLUE, {}), 'right': (ORANGE, {})}
+    lines = [Line2D([], [], color=colour, label=label, **style)
+             for label, (colour, style) in keys.items()]
+    figure.legend(handles=lines, loc='outside lower center', ncols=len(lines), frameon=False)
+    figure.savefig(path)
+
+
+def _draw_bones(ax, joints: np.ndarray, bones, colours, **style) -> None:
+    """Joints (J + 1, 2) or (J + 1, 3), the root last, in the axes of ax."""
+    for bone, colour in zip(bones, colours):
+        ax.plot(*joints[list(bone)].T, color=colour, **style)
+
+
+def _draw_camera(ax, joints: np.ndarray) -> None:
+    """The camera at the origin, a pyramid, and its rays to joints (J + 1, 3): right, away, up."""
+    half = np.abs(joints[:, [0, 2]]).max()
+    corners = np.array([(-1, 1, -1), (1, 1, -1), (1, 1, 1), (-1, 1, 1)])
+    corners = corners * (.36 * half, .3, .36 * half)  # on the cone of the rays
+    for corner, following in zip(corners, np.roll(corners, -1, axis=0)):
+        ax.plot(*np.transpose([(0, 0, 0), corner, following]), color='black', linewidth=.8)
+    for joint in joints:
+        ax.plot(*np.transpose([(0, 0, 0), joint]), color='black', linewidth=.4, alpha=.25)
+    reach = joints[:, 1].max()
+    ax.set(xlim=(-half, half), ylim=(0, reach), zlim=(-half, half))
+    ax.set_box_aspect((2 * half, reach, 2 * half), zoom=1.5)
+    ax.view_init(16, -48)
+    ax.set_axis_off()

@@ -1,0 +1,17 @@
+"""What the tests share."""
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+MOCAP = ROOT.parent / 'shared' / 'data' / 'mocap'
+
+
+@pytest.fixture
+def mocap():
+    """Real motion capture in the lab's format, where it is there."""
+    if not MOCAP.exists():
+        pytest.skip(f'no motion capture in {MOCAP}')
+    return MOCAP

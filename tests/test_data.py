@@ -1,0 +1,285 @@
+import os
+import pickle
+import struct
+
+import numpy as np
+import pytest
+
+import data
+from data import (BONES, JOINTS, find_focal, find_sign, fit_focal, load, project, ray_gap, sample,
+                  save, second_view, split_blocks)
+
+N = 8
+GOOD = sample(N, seed=3)
+
+
+def write(path, value, **options):
+    path.write_bytes(pickle.dumps(value, **options))
+    return path
+
+
+# ---- the dictionary -----------------------------------------------------------------------------
+
+def test_save_and_load_give_back_the_same(tmp_path):
+    save(tmp_path / 'a.pkl', GOOD)
+    loaded = load(tmp_path / 'a.pkl')
+    assert loaded.keys() == GOOD.keys()
+    for key, array in loaded.items():
+        assert array.dtype == np.float32 and array.flags['C_CONTIGUOUS']
+        np.testing.assert_array_equal(array, GOOD[key])
+
+
+@pytest.mark.parametrize('change', (
+    {'joint_2d_1': GOOD['joint_2d_1'].reshape(N, 30), 'joint_3d': GOOD['joint_3d'].reshape(N, 45)},
+    {'joint_3d': list(GOOD['joint_3d'].astype(np.float64))},
+    {'joint_3d': GOOD['joint_3d'].tolist()},
+    {'joint_3d': GOOD['joint_3d'].astype('>f8'), 'joint_2d_1': np.asfortranarray(GOOD['joint_2d_1'])},
+    {'rot': GOOD['rot'].reshape(N, 3, 3), 'transl': GOOD['transl'].reshape(N, 1, 3)},
+    {'rot': [row.reshape(1, 9) for row in GOOD['rot']]},
+    {'unknown': object, 'another': 'text'}))
+@pytest.mark.parametrize('protocol', (0, 2, 5))
+def test_every_spelling_of_a_file(tmp_path, change, protocol):
+    change = {key: value for key, value in change.items() if value is not object}
+    loaded = load(write(tmp_path / 'a.pkl', {**GOOD, **change}, protocol=protocol))
+    assert loaded.keys() == GOOD.keys()
+    for key, array in loaded.items():
+        np.testing.assert_allclose(array, GOOD[key], rtol=1e-6)
+
+
+def test_an_array_of_arrays(tmp_path):
+    joints = np.empty(N, dtype=object)
+    joints[:] = list(GOOD['joint_3d'])
+    loaded = load(write(tmp_path / 'a.pkl', {**GOOD, 'joint_3d': joints}))
+    np.testing.assert_array_equal(loaded['joint_3d'], GOOD['joint_3d'])
+
+
+@pytest.mark.parametrize('focal', (1.15, np.float64(1.15), np.array(1.15), [1.15, 1.15], (1.15,)))
+def test_one_focal_length_for_all(tmp_path, focal):
+    loaded = load(write(tmp_path / 'a.pkl', {**GOOD, 'focal_len_1': focal}))
+    np.testing.assert_allclose(loaded['focal_len_1'], np.full((N, 2), 1.15), rtol=1e-6)
+
+
+def test_a_file_of_python_2(tmp_path):
+    """Python 2 wrote strings without saying that they are bytes, and numpy 1 another module."""
+    def text(value):
+        return b'T' + struct.pack('<i', len(value)) + value
+
+    joints = {b'joint_2d_1': GOOD['joint_2d_1'], b'joint_3d': GOOD['joint_3d']}
+    file = b'\x80\x02}('
+    for key, array in joints.items():
+        shape = b'(' + b''.join(b'K' + bytes([size]) for size in array.shape) + b't'
+        dtype = (b'cnumpy\ndtype\n(' + text(b'f4') + b'K\x00K\x01tR(K\x03' + text(b'<')
+                 + b'NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb')
+        file += (text(key) + b'cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00t'
+                 + text(b'b') + b'tR(K\x01' + shape + dtype + b'I00\n' + text(array.tobytes()) + b'tb')
+    (tmp_path / 'a.pkl').write_bytes(file + b'u.')
+    loaded = load(tmp_path / 'a.pkl')
+    for key, array in joints.items():
+        np.testing.assert_array_equal(loaded[key.decode()], array)
+
+
+def changed(key, rows, value):
+    array = GOOD[key].copy()
+    array[rows] = value
+    return {**GOOD, key: array}
+
+
+@pytest.mark.parametrize('content, message', (
+    ({}, 'key joint_2d_1 is missing: found none, expected joint_2d_1, joint_3d'),
+    ({'joint_2d_1': GOOD['joint_2d_1'], 'x': 1}, 'key joint_3d is missing: found joint_2d_1, x'),
+    ({**GOOD, 'joint_3d': GOOD['joint_2d_1']}, r'key joint_3d: found shape \(8, 15, 2\), expected '
+                                               r'\(N, J, 3\) or \(N, 3J\)'),
+    ({**GOOD, 'joint_2d_1': np.zeros((8, 31))}, r'key joint_2d_1: found shape \(8, 31\)'),
+    ({**GOOD, 'joint_2d_1': 1.}, r'key joint_2d_1: found shape'),
+    ({**GOOD, 'joint_3d': GOOD['joint_3d'][:5]}, 'key joint_3d: found 5 samples, expected 8'),
+    ({**GOOD, 'joint_3d': GOOD['joint_3d'][:, :9]}, 'key joint_3d: found 9 joints, expected 15'),
+    ({**GOOD, 'joint_3d': GOOD['joint_3d'][:0]}, r'key joint_3d: found shape \(0, 15, 3\), expected'),
+    ({**GOOD, 'joint_2d_1': []}, 'key joint_2d_1: found shape .* at least one sample'),
+    ({**GOOD, 'joint_3d': [[1, 2], [3]]}, 'key joint_3d: found a list that makes no array'),
+    ({**GOOD, 'joint_3d': {'a': 1}}, 'key joint_3d: found a dict that makes no array'),
+    ({**GOOD, 'joint_3d': 'text'}, 'key joint_3d: found a str that makes no array'),
+    (changed('joint_3d', (5, 3, 1), np.nan), 'key joint_3d: .* 1 of 8 rows, first in row 5'),
+    (changed('joint_2d_1', [2, 6], np.inf), 'key joint_2d_1: .* 2 of 8 rows, first in row 2'),
+    ({**GOOD, 'joint_3d': GOOD['joint_3d'] * np.float64(1e300)}, 'key joint_3d: found NaN or infin'),
+    (changed('rot', 4, 0), 'key rot: found no rotation in row 4, expected R R\\^T = 1'),
+    (changed('rot', 4, np.diag([1, 1, -1]).ravel()), 'key rot: found no rotation in row 4'),
+    ({**GOOD, 'rot': GOOD['rot'][:, :8]}, r'key rot: found shape \(8, 8\), expected \(N, 3, 3\)'),
+    ({**GOOD, 'transl': GOOD['rot']}, r'key transl: found shape \(8, 9\), expected \(N, 3\)'),
+    ({**GOOD, 'focal_len_1': np.ones((8, 3))}, r'key focal_len_1: found shape \(8, 3\)'),
+    ({**GOOD, 'focal_len_1': np.ones((7, 2))}, 'key focal_len_1: found 7 samples, expected 8'),
+    ([GOOD], 'found a list, expected a dictionary'),
+    (GOOD['joint_3d'], 'found a ndarray, expected a dictionary')))
+def test_what_is_wrong_is_named(tmp_path, content, message):
+    path = write(tmp_path / 'a.pkl', content)
+    with pytest.raises(ValueError, match=message) as error:
+        load(path)
+    assert str(error.value).startswith(f'{path}: ') and '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('content', (b'', b'\x80', pickle.dumps(GOOD)[:-700], b'no pickle', b'\0' * 9))
+def test_damaged_files(tmp_path, content):
+    (tmp_path / 'a.pkl').write_bytes(content)
+    with pytest.raises(ValueError, match='a.pkl: found no readable pickle'):
+        load(tmp_path / 'a.pkl')
+
+
+class Malicious:
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize('function', (os.mkdir, eval, np.load, np.fromfile))
+def test_nothing_of_a_malicious_file_runs(tmp_path, function):
+    target = tmp_path / 'made'
+    argument = f'__import__("os").mkdir({str(target)!r})' if function is eval else str(target)
+    path = write(tmp_path / 'a.pkl', {**GOOD, 'x': Malicious(function, argument)})
+    with pytest.raises(ValueError, match='neither a numpy array nor a plain type'):
+        load(path)
+    assert not target.exists()
+
+
+def test_missing_file_and_folder(tmp_path):
+    for path in (tmp_path / 'none.pkl', tmp_path):
+        with pytest.raises(OSError, match=str(path)):
+            load(path)
+
+
+def test_a_save_that_fails_keeps_the_old_file(tmp_path):
+    save(tmp_path / 'a.pkl', GOOD)
+    with pytest.raises(Exception, match='pickle'):
+        save(tmp_path / 'a.pkl', {'joint_3d': GOOD['joint_3d'], 'x': lambda: 0})
+    assert load(tmp_path / 'a.pkl').keys() == GOOD.keys()
+    assert [path.name for path in tmp_path.iterdir()] == ['a.pkl']
+
+
+@pytest.mark.parametrize('n_samples', (3, 10, 25, 100, 1234))
+def test_split_is_whole_blocks(n_samples):
+    rows = np.arange(n_samples)
+    train, val = (part['joint_2d_1'] for part in split_blocks({'joint_2d_1': rows}))
+    assert sorted([*train, *val]) == list(rows) and len(train) >= 2 and len(val) >= 1
+    if n_samples >= 100:
+        assert len(val) == pytest.approx(.05 * n_samples, rel=.1)
+        assert (np.diff(val) > 1).sum() == 4  # five blocks
+
+
+def test_split_of_too_few():
+    with pytest.raises(ValueError, match='found 2 samples, expected at least 3'):
+        split_blocks({'joint_2d_1': np.zeros((2, 15, 2))})
+
+
+# ---- the camera ---------------------------------------------------------------------------------
+
+def test_both_views_by_a_slow_loop():
+    for row in range(N):
+        for joint in range(15):
+            one = GOOD['joint_3d'][row, joint].astype(float)
+            rot, transl = GOOD['rot'][row].reshape(3, 3), GOOD['transl'][row]
+            two = [sum(rot[i, k] * one[k] for k in range(3)) + transl[i] for i in range(3)]
+            for view, (x, y, z) in ((1, one), (2, two)):
+                focal = GOOD[f'focal_len_{view}'][row]
+                expected = focal[0] * x / -z, focal[1] * y / -z
+                assert GOOD[f'joint_2d_{view}'][row, joint] == pytest.approx(expected, abs=1e-6)
+    seen = project(second_view(GOOD['joint_3d'], GOOD['rot'], GOOD['transl']), GOOD['focal_len_2'])
+    np.testing.assert_allclose(seen, GOOD['joint_2d_2'], atol=1e-6)
+
+
+@pytest.mark.parametrize('sign', ((1, 1), (1, -1), (-1, 1), (-1, -1)))
+def test_sign_and_focal_length_are_found(sign):
+    focal = np.array((1.2, 1.4)) * sign
+    joints = {**sample(200, seed=0), 'focal_len_1': np.full((200, 2), (1.2, 1.4))}
+    joints['joint_2d_1'] = project(joints['joint_3d'], focal)
+    joints['joint_2d_2'] = joints['joint_2d_2'] * sign
+    np.testing.assert_allclose(fit_focal(joints['joint_3d'], joints['joint_2d_1']), focal, rtol=1e-4)
+    np.testing.assert_array_equal(find_sign(joints), sign)
+    np.testing.assert_allclose(find_focal(joints)[7], focal)
+    del joints['joint_3d']
+    np.testing.assert_array_equal(find_sign(joints), sign)  # from the rays alone
+
+
+def test_rays_meet_in_both_views_and_nowhere_else():
+    assert ray_gap(GOOD).max() < 1e-6
+    one, two = np.array([.3, 0, 0]), np.array([0, .2, 0])  # rays along x and y, a distance 1 apart
+    by_hand = {'joint_2d_1': one[None, None, :2] * 1e6, 'joint_2d_2': two[None, None, :2] * 1e6,
+               'focal_len_1': np.ones((1, 2)), 'focal_len_2': np.ones((1, 2)),
+               'rot': np.eye(3).reshape(1, 9), 'transl': np.array([[5., 7., 1.]])}
+    assert ray_gap(by_hand).item() == pytest.approx(1, rel=1e-4)
+    transposed = GOOD['rot'].reshape(-1, 3, 3).mT.reshape(-1, 9)
+    assert np.median(ray_gap({**GOOD, 'rot': transposed})) > 1e-3
+
+
+def test_signs_of_real_motion_capture(mocap):
+    joints = load(mocap / 'data_test.pkl')
+    np.testing.assert_array_equal(find_sign(joints), (1, 1))
+    del joints['joint_3d']
+    np.testing.assert_array_equal(find_sign(joints), (1, 1))
+
+
+# ---- the embedded default -----------------------------------------------------------------------
+
+POSES = sample(2000, seed=0)
+
+
+def vector(joints, start, end):
+    points = dict(zip((*JOINTS, 'Root'), np.moveaxis(np.concatenate(
+        [joints, np.tile([0., 0., -1.], (len(joints), 1, 1))], axis=1), 1, 0)))
+    return points[end] - points[start]
+
+
+def bend(joints, a, b, c):
+    """Angle in degrees between the bones a to b and b to c."""
+    one, two = vector(joints, a, b), vector(joints, b, c)
+    cosine = np.vecdot(one, two) / np.linalg.norm(one, axis=-1) / np.linalg.norm(two, axis=-1)
+    return np.degrees(np.arccos(cosine.clip(-1, 1)))
+
+
+def test_sample_is_reproducible_and_a_seed_is_other_people():
+    again, other = sample(2000, seed=0), sample(2000, seed=1)
+    assert all(np.array_equal(POSES[key], again[key]) for key in POSES)
+    ratio = [np.linalg.norm(vector(joints['joint_3d'], 'RHip', 'RKnee'), axis=-1)
+             / np.linalg.norm(vector(joints['joint_3d'], 'RKnee', 'RAnkle'), axis=-1)
+             for joints in (POSES, other)]
+    one, two = (np.unique(np.round(values, 4)) for values in ratio)
+    assert len(one) > 80 and np.isin(one, two).mean() < .1
+
+
+def test_bones_of_a_person_do_not_change():
+    lengths = np.stack([np.linalg.norm(vector(POSES['joint_3d'], (*JOINTS, 'Root')[a],
+                                              (*JOINTS, 'Root')[b]), axis=-1) for a, b in BONES], 1)
+    shares = lengths / lengths.sum(axis=1, keepdims=True)
+    shares = shares.reshape(-1, data.POSES_PER_PERSON, 15)
+    assert np.ptp(shares, axis=1).max() < 1e-4
+    assert shares.std(axis=(0, 1)).min() > 1e-3  # but people differ
+
+
+def test_joints_stay_within_their_ranges():
+    joints = POSES['joint_3d'].astype(float)
+    for side, sign in (('L', 1), ('R', -1)):
+        knee = bend(joints, f'{side}Hip', f'{side}Knee', f'{side}Ankle')
+        elbow = bend(joints, f'{side}Shoulder', f'{side}Elbow', f'{side}Wrist')
+        assert knee.max() <= 135.1 and elbow.max() <= 150.1
+        # a knee bends backwards: the shank turns about the hips' own axis, from left to right
+        axis = np.cross(vector(joints, f'{side}Knee', f'{side}Ankle'),
+                        vector(joints, f'{side}Hip', f'{side}Knee'))
+        right = vector(joints, 'LHip', 'RHip')
+        bent = knee > 30
+        assert (np.vecdot(axis, right)[bent] > 0).mean() > .99
+
+
+def test_people_stand_upright_in_the_image_with_left_and_right():
+    joints = POSES['joint_3d']
+    assert (vector(joints, 'Root', 'Neck')[:, 1] > 0).mean() > .95
+    up, left = vector(joints, 'Root', 'Neck'), vector(joints, 'RHip', 'LHip')
+    ahead = np.cross(left, up)
+    toes_ahead = np.vecdot(vector(joints, 'RHip', 'RKnee') + vector(joints, 'LHip', 'LKnee'), ahead)
+    assert (toes_ahead > 0).mean() > .8  # thighs swing ahead more than back
+    facing = ahead[:, 2] > 0
+    assert .4 < facing.mean() < .6 and (left[facing & (np.abs(left[:, 2]) < .01), 0] > 0).all()
+
+
+def test_cameras_are_3_and_a_half_to_6_metres_away():
+    ratio = -second_view(np.tile([0, 0, -1.], (2000, 1, 1)), POSES['rot'], POSES['transl'])[:, 0, 2]
+    assert 3.5 / 6 - 1e-6 <= ratio.min() < .65 and 1.5 < ratio.max() <= 6 / 3.5 + 1e-6
+    assert all(np.isfinite(array).all() and array.dtype == np.float32 for array in POSES.values())

@@ -1,0 +1,142 @@
+import re
+
+import numpy as np
+import pytest
+import torch
+
+import training
+from conftest import ROOT
+from data import load, sample, save
+from eval import main
+from metrics import cal_mpjpe, cal_pa_mpjpe
+from model import LiftModel
+
+POSES = sample(50, seed=6)
+CHARTS = {'joint_error.png', 'error_curve.png', 'gallery.png'}
+
+
+def weights(**sizes):
+    torch.manual_seed(0)
+    model = LiftModel(**{'n_blocks': 1, 'hidden_layer': 16, **sizes})
+    n_joints = model.mean_2d.numel() // 2
+    model.fit(torch.from_numpy(POSES['joint_2d_1'][:, :n_joints]),
+              torch.from_numpy(POSES['joint_3d'][:, :n_joints]))
+    return model
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save(weights().state_dict(), 'liftModel')
+    save('data_test_lift.pkl', POSES)
+    return tmp_path
+
+
+def fails(capsys, *options):
+    with pytest.raises(SystemExit) as end:
+        main(list(options))
+    error = capsys.readouterr().err
+    assert end.value.code == 2 and error.count('\n') == 1 and error.startswith('eval.py: ')
+    return error
+
+
+@pytest.mark.parametrize('options', ((), ('liftModel',)))
+def test_scores(here, capsys, options):
+    assert main([*options, '--predict', 'out.npy']) == 0
+    output = capsys.readouterr().out
+    predicted = np.load('out.npy')
+    assert predicted.shape == (50, 15, 3) and predicted.dtype == np.float32
+    assert output.startswith(f'MPJPE {cal_mpjpe(predicted, POSES["joint_3d"]):.5f}\n50 poses of 15')
+    assert f'PA-MPJPE  {cal_pa_mpjpe(predicted, POSES["joint_3d"]):.5f}' in output
+    for word in ('N-MPJPE', 'PCK', 'AUC', 'loss', 'unit'):
+        assert word in output
+    error = np.linalg.norm(predicted - POSES['joint_3d'], axis=-1).mean(axis=0)
+    assert f'RHip       {error[0]:.5f}' in output and f'RWrist     {error[14]:.5f}' in output
+    assert {path.name for path in (here / 'plots').iterdir()} == CHARTS
+
+
+def test_a_file_without_ground_truth_is_lifted(here, capsys):
+    save('own.pkl', {'joint_2d_1': POSES['joint_2d_1'].reshape(50, 30)})
+    assert main(['liftModel', '--data', 'own.pkl', '--predict', 'own.npy', '--plots', 'own']) == 0
+    output = capsys.readouterr().out
+    assert 'no joint_3d, so 50 poses were lifted' in output and 'MPJPE' not in output
+    main(['liftModel', '--predict', 'scored.npy'])
+    np.testing.assert_array_equal(np.load('own.npy'), np.load('scored.npy'))
+    assert [path.name for path in (here / 'own').iterdir()] == ['gallery.png']
+
+
+@pytest.mark.parametrize('sizes', ({'n_blocks': 3}, {'hidden_layer': 40}, {'output_nodes': 27}))
+def test_weights_of_any_size(here, capsys, sizes):
+    torch.save(weights(**sizes).state_dict(), 'other')
+    n_joints = sizes.get('output_nodes', 45) // 3
+    save('data_test_lift.pkl', {key: POSES[key][:, :n_joints] for key in ('joint_2d_1', 'joint_3d')})
+    assert main(['other']) == 0
+    assert f'50 poses of {n_joints} joints' in capsys.readouterr().out
+
+
+def test_joints_in_an_unknown_order_have_numbers(here, capsys):
+    order = np.random.default_rng(0).permutation(15)
+    save('data_test_lift.pkl', {key: POSES[key][:, order] for key in ('joint_2d_1', 'joint_3d')})
+    assert main([]) == 0
+    output = capsys.readouterr().out
+    assert 'joint 14' in output and 'RWrist' not in output
+
+
+def test_a_single_pose(here, capsys):
+    save('data_test_lift.pkl', {key: array[:1] for key, array in POSES.items()})
+    assert main([]) == 0 and '\n1 poses' in capsys.readouterr().out
+
+
+class Code:
+    def __reduce__(self):
+        return eval, ('__import__("pathlib").Path("ran").touch()',)
+
+
+@pytest.mark.parametrize('content, message', (
+    (None, 'No such file'),
+    ('folder', 'Is a directory'),
+    (b'', 'found no checkpoint of plain weights'),
+    (b'no checkpoint', 'found no checkpoint of plain weights'),
+    (weights(), 'found no checkpoint of plain weights'),  # a pickled module
+    (Code(), 'found no checkpoint of plain weights'),
+    ({'w1.weight': torch.zeros(2, 2)}, 'found no state_dict of a LiftModel'),
+    ([1, 2], 'found no state_dict of a LiftModel')))
+def test_files_that_are_no_weights(here, capsys, content, message):
+    if content == 'folder':
+        (here / 'other').mkdir()
+    elif isinstance(content, bytes):
+        (here / 'other').write_bytes(content)
+    elif content is not None:
+        torch.save(content, 'other')
+    error = fails(capsys, 'other')
+    assert message in error and 'other' in error and not (here / 'ran').exists()
+
+
+@pytest.mark.parametrize('options, message', (
+    (('--data', 'none.pkl'), 'none.pkl'),
+    (('--data', 'short.pkl'), 'short.pkl: key joint_2d_1: found 9 joints, expected 15 as in liftM'),
+    (('--data', 'empty.pkl'), 'empty.pkl: key joint_2d_1 is missing'),
+    (('--data', 'half.pkl'), 'half.pkl: key joint_3d: found NaN'),
+    (('--predict', 'none/out.npy'), 'none/out.npy'),
+    (('--plots', 'liftModel/plots'), 'liftModel/plots'),
+    (('--device', 'tpu'), "invalid choice: 'tpu'")))
+def test_mistakes_are_named_in_one_line(here, capsys, options, message):
+    save('short.pkl', {'joint_2d_1': POSES['joint_2d_1'][:, :9]})
+    save('empty.pkl', {})
+    save('half.pkl', {**POSES, 'joint_3d': POSES['joint_3d'] * np.nan})
+    assert message in fails(capsys, *options)
+
+
+def test_the_weights_of_this_folder_score_as_the_readme_says(here, capsys):
+    """The default test set is made anew; the figure in the README is that of `python eval.py`."""
+    save('data_test_lift.pkl', sample(training.N_TEST, seed=1))
+    main([str(ROOT / 'liftModel')])
+    figures = [re.search(r'^MPJPE (\d\.\d{5})$', text, re.MULTILINE).group(1)
+               for text in (capsys.readouterr().out, (ROOT / 'README.md').read_text())]
+    assert float(figures[0]) == pytest.approx(float(figures[1]), abs=2e-5)
+
+
+def test_real_motion_capture_is_lifted(mocap, capsys, here):
+    main([str(ROOT / 'liftModel'), '--data', str(mocap / 'data_test.pkl'), '--predict', 'out.npy'])
+    assert '14,538 poses of 15 joints' in (output := capsys.readouterr().out) and 'LKnee' in output
+    assert cal_mpjpe(np.load('out.npy'), load(mocap / 'data_test.pkl')['joint_3d']) < .021

@@ -1,0 +1,115 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from model import LiftModel, pick_device
+
+
+def trained_model(**sizes):
+    """A small model whose batch norm and statistics are not those of the start."""
+    torch.manual_seed(0)
+    model = LiftModel(**{'hidden_layer': 16, **sizes})
+    n_joints = model.mean_2d.numel() // 2
+    joint_2d = 3 * torch.randn(64, n_joints, 2) + 1
+    model.fit(joint_2d, torch.randn(64, n_joints, 3) - 1)
+    model(joint_2d)
+    return model
+
+
+def by_hand(model, joint_2d):
+    """The handout's network in evaluation mode, in plain numpy, from the names of the weights."""
+    w = {name: value.double().numpy() for name, value in model.state_dict().items()}
+    x = (joint_2d.flatten(1).numpy() - w['mean_2d']) / w['std_2d']
+    x = x @ w['first.weight'].T + w['first.bias']
+    for block in range(len(model.blocks)):
+        skip = x
+        for linear, norm in ((0, 1), (4, 5)):
+            layer, batch = f'blocks.{block}.layers.{linear}.', f'blocks.{block}.layers.{norm}.'
+            x = x @ w[layer + 'weight'].T + w[layer + 'bias']
+            x = (x - w[batch + 'running_mean']) / np.sqrt(w[batch + 'running_var'] + 1e-5)
+            x = np.maximum(x * w[batch + 'weight'] + w[batch + 'bias'], 0)
+        x = skip + x
+    x = x @ w['last.weight'].T + w['last.bias']
+    return (w['mean_3d'] + w['std_3d'] * x).reshape(len(x), -1, 3)
+
+
+@pytest.mark.parametrize('n_blocks', (1, 2, 3))
+def test_forward_is_the_handouts_network(n_blocks):
+    model = trained_model(n_blocks=n_blocks).eval()
+    joint_2d = torch.randn(5, 15, 2)
+    np.testing.assert_allclose(model(joint_2d).detach(), by_hand(model, joint_2d), atol=1e-5)
+
+
+def test_layers_and_sizes_of_the_handout():
+    model = LiftModel()
+    kinds = [type(layer) for layer in model.blocks[0].layers]
+    assert kinds == 2 * [nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Dropout]
+    assert {layer.p for layer in model.modules() if isinstance(layer, nn.Dropout)} == {0.1}
+    expected = (30 + 1) * 1024 + 4 * (1024 + 1 + 2) * 1024 + (1024 + 1) * 45
+    assert sum(weights.numel() for weights in model.parameters()) == expected
+
+
+@pytest.mark.parametrize('n_joints', (1, 15, 17))
+def test_both_input_shapes(n_joints):
+    model = trained_model(output_nodes=3 * n_joints).eval()
+    joint_2d = torch.randn(4, n_joints, 2)
+    assert model(joint_2d).shape == (4, n_joints, 3)
+    assert torch.equal(model(joint_2d), model(joint_2d.flatten(1)))
+
+
+@pytest.mark.parametrize('sizes', ({'n_blocks': 0}, {'hidden_layer': 0}, {'output_nodes': 44},
+                                   {'output_nodes': 0}))
+def test_sizes_that_make_no_network(sizes):
+    with pytest.raises(ValueError, match='expected at least 1'):
+        LiftModel(**sizes)
+
+
+def test_fit_standardises():
+    model = trained_model()
+    joint_2d, joint_3d = 5 * torch.randn(99, 15, 2) + 2, torch.randn(99, 15, 3)
+    joint_3d[:, 4, 1] = 7.  # a coordinate that never moves
+    model.fit(joint_2d, joint_3d)
+    inputs = []
+    model.first.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
+    model(joint_2d)
+    np.testing.assert_allclose(inputs[0].mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(inputs[0].std(0, correction=0), 1, atol=1e-5)
+    assert model.mean_3d.view(15, 3)[4, 1] == 7 and model.std_3d.view(15, 3)[4, 1] == 1
+    assert model.fitted and {'mean_2d', 'std_2d', 'mean_3d', 'std_3d'} <= model.state_dict().keys()
+
+
+def test_lift_is_in_evaluation_mode_and_leaves_no_trace():
+    model = trained_model(dropout=.5).train()
+    joint_2d, before = torch.randn(10, 15, 2), {k: v.clone() for k, v in model.state_dict().items()}
+    lifted = model.lift(joint_2d, batch_size=3)
+    np.testing.assert_allclose(lifted, by_hand(model, joint_2d), atol=1e-5)
+    assert model.training and not lifted.requires_grad
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize('sizes', ({}, {'n_blocks': 1}, {'n_blocks': 3, 'hidden_layer': 8},
+                                   {'output_nodes': 48}))
+def test_sizes_are_read_off_the_weights(sizes):
+    model = trained_model(**sizes)
+    twin = LiftModel.from_state_dict(model.state_dict())
+    joint_2d = torch.randn(3, model.mean_2d.numel())
+    assert torch.equal(twin.lift(joint_2d), model.lift(joint_2d))
+
+
+@pytest.mark.parametrize('state', ({}, [], {'w1.weight': torch.zeros(3, 3)}, 7,
+                                   {**trained_model().state_dict(), 'more': torch.zeros(1)},
+                                   {**trained_model().state_dict(), 'mean_2d': torch.zeros(5)},
+                                   {**trained_model().state_dict(), 'last.weight': 5}))
+def test_weights_of_another_network_are_refused(state):
+    with pytest.raises(ValueError, match='no state_dict of a LiftModel') as error:
+        LiftModel.from_state_dict(state)
+    assert '\n' not in str(error.value)
+
+
+def test_pick_device():
+    assert pick_device('cpu').type == 'cpu'
+    assert pick_device('auto').type == ('cuda' if torch.cuda.is_available() else 'cpu')
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match='found no CUDA device'):
+            pick_device('cuda')

@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+import plots
+from data import BONES, JOINTS, load, sample
+
+POSES = sample(3000, seed=7)
+
+
+def pairs(bones):
+    return {frozenset(bone) for bone in bones}
+
+
+def assert_drawn(path, width):
+    picture = imread(path)
+    assert picture.shape[1] == pytest.approx(width * 110, abs=1) and picture[..., :3].std() > .03
+
+
+def test_bones_are_found_in_any_order():
+    order = np.random.default_rng(0).permutation(15)
+    bones = plots.find_bones(POSES['joint_3d'][:, order])
+    new = {old: new for new, old in enumerate(order)} | {15: 15}
+    assert pairs(bones) == pairs((new[a], new[b]) for a, b in BONES)
+    reached = {15}
+    for parent, child in bones:  # from the root outwards
+        assert parent in reached and child not in reached
+        reached.add(child)
+
+
+def test_known_bones_are_taken_where_they_fit():
+    assert plots.find_bones(POSES['joint_3d'], known=BONES) == BONES
+    assert plots.find_bones(POSES['joint_3d'][:, ::-1], known=BONES) != BONES
+    assert plots.find_bones(POSES['joint_3d'][:, :9], known=BONES) != BONES
+
+
+@pytest.mark.parametrize('name', ('data_train.pkl', 'data_test.pkl'))
+def test_bones_of_real_motion_capture(mocap, name):
+    joint_3d = load(mocap / name)['joint_3d']
+    assert plots.find_bones(joint_3d, known=BONES) == BONES
+    assert len(pairs(plots.find_bones(joint_3d)) - pairs(BONES)) <= 1
+
+
+def test_left_and_right_differ_in_colour():
+    named = dict(zip(JOINTS, plots.bone_colours(BONES, JOINTS)))
+    assert named['LKnee'] == named['LWrist'] == plots.BLUE
+    assert named['RKnee'] == named['RWrist'] == plots.ORANGE and named['Head'] == plots.GREY
+    limbs = dict(zip(JOINTS, plots.bone_colours(BONES, None)))
+    for limb in (('RHip', 'RKnee', 'RAnkle'), ('LShoulder', 'LElbow', 'LWrist')):
+        assert len({limbs[joint] for joint in limb}) == 1
+    assert limbs['RKnee'] != limbs['LKnee'] and limbs['RWrist'] != limbs['LWrist']
+
+
+@pytest.mark.parametrize('epochs', (1, 15, 200))
+def test_history(tmp_path, epochs):
+    falling = list(np.geomspace(.03, .005, epochs))
+    columns = {'epoch': range(1, epochs + 1), 'loss': falling, 'train_mpjpe': falling,
+               'val_mpjpe': falling, 'rate': falling}
+    plots.draw_history(columns, tmp_path / 'a.png')
+    assert_drawn(tmp_path / 'a.png', 9)
+
+
+def test_errors(tmp_path):
+    errors = np.random.default_rng(0).gamma(2, .005, (500, 15))
+    plots.draw_joint_error(errors.mean(axis=0), JOINTS, tmp_path / 'a.png')
+    plots.draw_error_curve({'joints': errors, 'poses': errors.mean(axis=1)}, tmp_path / 'b.png')
+    plots.draw_error_curve({'perfect': np.zeros(5)}, tmp_path / 'c.png')
+    for name in ('a.png', 'b.png', 'c.png'):
+        assert_drawn(tmp_path / name, 7)
+
+
+@pytest.mark.parametrize('names, with_truth', ((JOINTS, True), (None, True), (None, False)))
+def test_gallery(tmp_path, names, with_truth):
+    truth = POSES['joint_3d']
+    rows = [(f'pose {row}', POSES['joint_2d_1'][row], truth[row] if with_truth else None,
+             truth[row] + .01) for row in range(3)]
+    plots.draw_gallery(rows, BONES, names, tmp_path / 'a.png')
+    assert_drawn(tmp_path / 'a.png', 9)

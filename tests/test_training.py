@@ -1,0 +1,300 @@
+import csv
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from torch.optim.lr_scheduler import ExponentialLR, OneCycleLR
+
+import training
+from conftest import ROOT
+from data import load, project, sample, save
+from metrics import cal_mpjpe
+from model import LiftModel
+from training import main, prepare, run_epoch, split_batches, virtual_views
+
+SMALL = ('--hidden-layer', '16', '--n-blocks', '1', '--epochs', '3', '--batch-size', '32')
+POSES = sample(200, seed=5)
+
+
+def model_and_optimiser(lr=1e-2, **sizes):
+    torch.manual_seed(0)
+    model = LiftModel(1, 32, **sizes)
+    return model, torch.optim.Adam(model.parameters(), lr=lr)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder of one's own as current directory, and a small default set."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(training, 'N_TRAIN', 300)
+    monkeypatch.setattr(training, 'N_TEST', 60)
+    return tmp_path
+
+
+def fails(capsys, *options):
+    """What main says on standard error where it must end with status 2, in one line."""
+    with pytest.raises(SystemExit) as end:
+        main(list(options))
+    error = capsys.readouterr().err
+    assert end.value.code == 2 and error.count('\n') == 1 and error.startswith('training.py: ')
+    return error
+
+
+# ---- one epoch ----------------------------------------------------------------------------------
+
+def test_a_graders_own_script_learns():
+    model, optimiser = model_and_optimiser()
+    scheduler = ExponentialLR(optimiser, .97)
+    errors = [run_epoch(epoch, POSES, model, optimiser, scheduler)[1] for epoch in range(20)]
+    loss, mpjpe = run_epoch(20, POSES, model, optimiser, scheduler, batch_size=64, split='val')
+    mean_pose = np.tile(POSES['joint_3d'].mean(axis=0), (200, 1, 1))
+    assert loss == mpjpe < .5 * cal_mpjpe(mean_pose, POSES['joint_3d']) and mpjpe < errors[0]
+    assert mpjpe == pytest.approx(
+        cal_mpjpe(model.lift(torch.from_numpy(POSES['joint_2d_1'])), POSES['joint_3d']).item())
+
+
+def test_flat_lists_and_tensors_are_the_same_data():
+    spellings = (POSES, {key: torch.from_numpy(array) for key, array in POSES.items()},
+                 {'joint_2d_1': POSES['joint_2d_1'].reshape(200, 30).astype(float),
+                  'joint_3d': POSES['joint_3d'].reshape(200, 45).tolist()})
+    results = []
+    for joints in spellings:
+        model, optimiser = model_and_optimiser()
+        results.append(run_epoch(1, joints, model, optimiser, None))
+    assert results[0] == results[1] == pytest.approx(results[2])
+
+
+def test_scoring_changes_nothing():
+    model, optimiser = model_and_optimiser()
+    run_epoch(1, POSES, model, optimiser, None)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    random = torch.get_rng_state()
+    run_epoch(1, POSES, model, None, None, split='test')
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), random) and model.training
+
+
+def test_the_loss_is_a_mean_over_samples():
+    """With a rate of 0, no dropout, and batch norm out of the way, training must score as MPJPE."""
+    model, optimiser = model_and_optimiser(lr=0, dropout=0)
+    torch.nn.init.zeros_(model.blocks[0].layers[5].weight)  # the block then adds its bias, 0
+    loss, _ = run_epoch(1, POSES, model, optimiser, None, batch_size=77)
+    expected = cal_mpjpe(model.lift(torch.from_numpy(POSES['joint_2d_1'])), POSES['joint_3d'])
+    assert loss == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_statistics_are_fitted_once_and_not_by_scoring():
+    model, optimiser = model_and_optimiser()
+    run_epoch(1, POSES, model, None, None, split='val')
+    assert not model.fitted
+    run_epoch(1, POSES, model, optimiser, None)
+    mean = model.mean_3d.clone()
+    np.testing.assert_allclose(mean, POSES['joint_3d'].reshape(200, 45).mean(axis=0), atol=1e-6)
+    run_epoch(2, {key: array[:50] for key, array in POSES.items()}, model, optimiser, None)
+    assert torch.equal(model.mean_3d, mean)
+
+
+def test_schedulers_step_at_their_own_pace():
+    model, optimiser = model_and_optimiser()
+    run_epoch(1, POSES, model, optimiser, ExponentialLR(optimiser, .5), batch_size=50)
+    assert optimiser.param_groups[0]['lr'] == .005
+    one_cycle, rates = OneCycleLR(optimiser, 1e-2, total_steps=8), []
+    optimiser.register_step_post_hook(lambda *_: rates.append(optimiser.param_groups[0]['lr']))
+    for epoch in (2, 3):
+        run_epoch(epoch, POSES, model, optimiser, one_cycle, batch_size=50)
+    assert len(rates) == 8 == len(set(rates)) and rates[-1] < 1e-6  # ends near zero
+
+
+@pytest.mark.parametrize('n_samples', (2, 3, 63, 64, 65, 128, 129, 1000))
+@pytest.mark.parametrize('batch_size', (2, 64, 5000))
+def test_no_sample_is_dropped_and_none_is_alone(n_samples, batch_size):
+    rows = torch.randperm(n_samples)
+    batches = split_batches(rows, batch_size)
+    assert torch.equal(torch.cat(batches), rows)
+    assert min(map(len, batches)) >= min(batch_size, n_samples)
+    assert n_samples < batch_size or len(batches) == n_samples // batch_size
+
+
+@pytest.mark.parametrize('n_samples, batch_size', ((1, 64), (64, 1)))
+def test_batches_of_one_are_refused(n_samples, batch_size):
+    model, optimiser = model_and_optimiser()
+    with pytest.raises(ValueError, match=f'{n_samples} samples in batches of {batch_size}'):
+        run_epoch(1, {key: array[:n_samples] for key, array in POSES.items()}, model, optimiser,
+                  None, batch_size)
+
+
+def test_virtual_views_are_what_another_camera_sees(tmp_path):
+    save(tmp_path / 'a.pkl', {**POSES, 'joint_2d_1': POSES['joint_2d_1'] + np.float32(.01)})
+    train_set, _ = prepare(tmp_path / 'a.pkl', torch.device('cpu'))
+    views = virtual_views(train_set)
+    root, old, new = torch.tensor([0, 0, -1.]), train_set['joint_3d'], views['joint_3d']
+    assert not torch.allclose(old, new, atol=.01)
+    for one, two in ((old, new), (torch.roll(old, 1, 1), torch.roll(new, 1, 1))):  # rigid
+        torch.testing.assert_close((one - root).norm(dim=-1), (two - root).norm(dim=-1))
+        torch.testing.assert_close(torch.cdist(old, one), torch.cdist(new, two), atol=1e-3, rtol=0)
+    volume = [torch.linalg.det(joints[:, :3] - root).sign() for joints in (old, new)]
+    assert (volume[0] == volume[1]).float().mean() > .98  # no mirror image
+    seen = project(new, train_set['focal']) + .01         # the noise stays
+    torch.testing.assert_close(views['joint_2d_1'], seen, atol=1e-5, rtol=0)
+    height = (new - root)[..., 1] - (old - root)[..., 1]
+    assert height.abs().mean() < .01                      # people stay upright
+
+
+def test_poses_around_the_camera_are_not_turned():
+    joint_3d = torch.tensor([[[0, 0, -3.], [0, 0, -.5]], [[0, 0, -1.1], [0, 0, -.9]]]).repeat(50, 1, 1)
+    views = virtual_views({'joint_3d': joint_3d, 'focal': torch.ones(100, 2),
+                           'offset': torch.zeros(100, 2, 2)})
+    assert (views['joint_3d'][..., 2] < -.1).all()
+    assert not torch.equal(views['joint_3d'][1::2], joint_3d[1::2])
+
+
+# ---- the command --------------------------------------------------------------------------------
+
+def test_default_data_is_written_once_and_never_over_a_file(here, capsys):
+    assert main(SMALL) == 0
+    output = capsys.readouterr().out
+    assert output.count('no data here: wrote synthetic data_train_lift.pkl') == 1
+    assert len(load('data_train_lift.pkl')['rot']) == 300
+    assert len(load('data_test_lift.pkl')['rot']) == 60
+    before = (here / 'data_train_lift.pkl').stat().st_mtime_ns
+    assert main(SMALL) == 0
+    assert 'wrote synthetic' not in capsys.readouterr().out
+    assert (here / 'data_train_lift.pkl').stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize('name', training.LAB_FILES[1:])
+def test_nothing_is_made_beside_a_users_file(here, capsys, name):
+    (here / name).write_text("the user's")
+    assert 'data_train_lift.pkl' in fails(capsys, *SMALL)
+    assert [path.name for path in here.glob('*.pkl')] == [name]
+    assert (here / name).read_text() == "the user's"
+
+
+def test_history_weights_and_charts(here, capsys):
+    main([*SMALL, '--out', 'deep/er/weights', '--plots', 'pictures'])
+    with open('pictures/history.csv') as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == training.COLUMNS and [row['epoch'] for row in rows] == ['1', '2', '3']
+    assert float(rows[2]['train_mpjpe']) < float(rows[0]['train_mpjpe'])
+    assert (here / 'pictures/history.png').read_bytes().startswith(b'\x89PNG')
+    assert sorted(path.name for path in (here / 'deep/er').iterdir()) == ['weights']
+    state = torch.load('deep/er/weights', weights_only=True)
+    assert state.keys() == LiftModel(1, 16).state_dict().keys() and state['fitted']
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [f'{float(rows[2][key]):.5f}' for key in ('loss', 'train_mpjpe', 'val_mpjpe')] in [
+        line[1:4] for line in printed]
+
+
+def test_a_seed_is_a_result(here):
+    for out, seed in (('a', '1'), ('b', '1'), ('c', '2')):
+        main([*SMALL, '--out', out, '--seed', seed])
+    a, b, c = (torch.load(out, weights_only=True) for out in 'abc')
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert not torch.equal(a['first.weight'], c['first.weight'])
+
+
+def start(folder, *options):
+    command = [sys.executable, str(ROOT / 'training.py'), '--data', 'a.pkl', '--seed', '4', *options]
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            text=True)
+
+
+def wait_for(path, process):
+    while not path.exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(.01)
+
+
+@pytest.mark.parametrize('how', (signal.SIGKILL, signal.SIGINT))
+def test_resume_ends_with_the_same_bits(tmp_path, how):
+    save(tmp_path / 'a.pkl', sample(4000, seed=5))
+    options = ('--hidden-layer', '64', '--epochs', '4', '--batch-size', '8')
+    assert start(tmp_path, *options, '--out', 'whole').wait() == 0
+    cut = start(tmp_path, *options, '--out', 'cut')
+    wait_for(tmp_path / 'cut.state', cut)
+    time.sleep(.2)  # into the next epoch
+    cut.send_signal(how)
+    output, _ = cut.communicate()
+    if how == signal.SIGINT:
+        assert cut.returncode == 130
+        assert 'python training.py --resume --out cut' in output and (tmp_path / 'cut').exists()
+    assert (tmp_path / 'cut.state').exists()
+    rest = start(tmp_path, '--out', 'cut', '--resume')  # the other options are remembered
+    output, error = rest.communicate()
+    assert rest.returncode == 0, error
+    assert not any(line.startswith('    1  ') for line in output.splitlines())
+    whole, cut = (torch.load(tmp_path / name, weights_only=True) for name in ('whole', 'cut'))
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+    assert not (tmp_path / 'cut.state').exists() and not list(tmp_path.glob('*.tmp'))
+
+
+def test_resume_of_another_training_or_of_none(here, capsys, monkeypatch):
+    assert main([*SMALL, '--resume']) == 0
+    assert 'nothing to resume' in capsys.readouterr().out
+
+    def killed(*_):
+        raise KeyboardInterrupt
+    monkeypatch.setattr(training, 'print_row', killed)
+    assert main(SMALL) == 130
+    assert "--epochs: found 9, expected 3" in fails(capsys, '--resume', '--epochs', '9')
+    (here / 'liftModel.state').write_bytes(b'no state')
+    assert 'liftModel.state: found no state of a training' in fails(capsys, '--resume')
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_old_weights(here, capsys, monkeypatch):
+    main(SMALL)
+    before = (here / 'liftModel').read_bytes()
+    monkeypatch.setattr(training, 'run_epoch', lambda *_, **__: (float('nan'), 0.))
+    assert 'epoch 1: found a loss of nan' in fails(capsys, *SMALL)
+    assert (here / 'liftModel').read_bytes() == before
+
+
+@pytest.mark.parametrize('options, message', (
+    (('--data', 'none.pkl'), 'none.pkl'),
+    (('--data', '.'), 'Is a directory'),
+    (('--data', 'list.pkl'), 'list.pkl: found a list, expected a dictionary'),
+    (('--data', 'two.pkl'), 'found 2 samples, expected at least 3'),
+    (('--out', 'list.pkl/liftModel'), 'list.pkl'),
+    (('--plots', 'list.pkl/plots'), 'list.pkl'),
+    (('--out', '.'), '--out: found the folder'),
+    (('--epochs', '0'), '--epochs: found 0, expected at least 1'),
+    (('--batch-size', '1'), '--batch-size: found 1, expected at least 2'),
+    (('--batch-size', 'many'), "--batch-size: invalid int value: 'many'"),
+    (('--lr', 'nan'), '--lr: found nan, expected at least'),
+    (('--lr', '0'), '--lr: found 0, expected at least'),
+    (('--dropout', '1'), '--dropout: found 1, expected at least 0 and less than 1'),
+    (('--n-blocks', '0'), '--n-blocks: found 0'),
+    (('--seed', '-1'), '--seed: found -1, expected at least 0'),
+    (('--colour', 'red'), '--colour'),
+    (('--device', 'tpu'), "invalid choice: 'tpu'")))
+def test_mistakes_are_named_in_one_line_before_training(here, capsys, options, message):
+    save(here / 'list.pkl', [1, 2])
+    save(here / 'two.pkl', {key: array[:2] for key, array in POSES.items()})
+    assert message in fails(capsys, *SMALL, *options)
+    assert not (here / 'liftModel').exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU here')
+def test_a_gpu_where_there_is_none(here, capsys):
+    assert 'found no CUDA device' in fails(capsys, *SMALL, '--device', 'cuda')
+
+
+def test_few_samples_and_odd_joints(here):
+    few = sample(4, seed=0)
+    save(here / 'few.pkl', {key: array[:, :9] if key.startswith('joint') else array
+                            for key, array in few.items()})
+    assert main([*SMALL, '--data', 'few.pkl', '--batch-size', '4000']) == 0
+    assert torch.load('liftModel', weights_only=True)['last.bias'].shape == (27,)
+
+
+def test_real_motion_capture_is_learnt(mocap, here):
+    joints = load(mocap / 'data_test.pkl')
+    save(here / 'a.pkl', {key: array[::4] for key, array in joints.items()})
+    assert main(['--data', 'a.pkl', '--hidden-layer', '128', '--epochs', '8']) == 0
+    with open('plots/history.csv') as file:
+        last = list(csv.DictReader(file))[-1]
+    assert float(last['val_mpjpe']) < .03  # the mean pose is off by about .06

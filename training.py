@@ -1,0 +1,301 @@
+"""Learns to lift 2D joints to 3D.
+
+    python training.py                           # data_train_lift.pkl here, or synthetic poses
+    python training.py --data data_train.pkl --epochs 8
+    python training.py --resume                  # goes on where the last training was stopped
+"""
+import argparse
+import csv
+import math
+import sys
+import tempfile
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.optim.lr_scheduler import CyclicLR, OneCycleLR
+
+import plots
+from data import SUPERVISED, atomic, find_focal, load, project, sample, save, split_blocks
+from metrics import cal_mpjpe
+from model import LiftModel, pick_device
+
+TRAIN_FILE, TEST_FILE = 'data_train_lift.pkl', 'data_test_lift.pkl'
+LAB_FILES = (TRAIN_FILE, TEST_FILE, 'data_train.pkl', 'data_test.pkl')
+N_TRAIN, N_TEST = 40_000, 5_000  # synthetic poses, where there is no file
+TILT = 6.  # degrees by which the height of virtual cameras differs (standard deviation)
+COLUMNS = ('epoch', 'loss', 'train_mpjpe', 'val_mpjpe', 'rate', 'poses_per_s')
+
+
+# ---- one epoch ----------------------------------------------------------------------------------
+
+def run_epoch(epoch_no, data, model, optimiser, scheduler, batch_size=64,
+              split='train') -> tuple[float, float]:
+    """One pass over data['joint_2d_1'] (N, J, 2) and data['joint_3d'] (N, J, 3).
+
+    These are arrays or tensors, or both flat. With split='train' the model learns; any other split
+    is only scored, without optimiser and scheduler. A model without statistics takes them from the
+    first data that it trains on. A scheduler steps once an epoch, but once a batch where it is a
+    OneCycleLR or CyclicLR; it may be None. Returns loss and MPJPE, means over samples in the unit
+    of joint_3d (here they are the same). Raises ValueError for fewer than 2 samples to train on.
+    """
+    joint_2d, joint_3d = _joints(data, 'joint_2d_1', 2, model), _joints(data, 'joint_3d', 3, model)
+    if split != 'train':
+        mpjpe = cal_mpjpe(model.lift(joint_2d), joint_3d).item()
+        return mpjpe, mpjpe
+    if not model.fitted:
+        model.fit(joint_2d, joint_3d)
+    model.train()
+    every_batch = isinstance(scheduler, (OneCycleLR, CyclicLR))
+    order = torch.randperm(len(joint_2d), device=joint_2d.device)
+    batches = split_batches(order, batch_size)
+    total = torch.zeros((), device=joint_2d.device)
+    for number, rows in enumerate(batches):
+        loss = cal_mpjpe(model(joint_2d[rows]), joint_3d[rows])
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        if every_batch:
+            scheduler.step()
+        total += loss.detach() * len(rows)
+        if sys.stdout.isatty() and number % (len(batches) // 100 + 1) == 0:
+            print(f'\r{epoch_no:5}  {loss.item():.5f}  batch {number} of {len(batches)} ', end='')
+    if scheduler is not None and not every_batch:
+        scheduler.step()
+    mpjpe = total.item() / len(joint_2d)
+    return mpjpe, mpjpe
+
+
+def _joints(data: dict, key: str, width: int, model: LiftModel) -> torch.Tensor:
+    """data[key] as (N, J, width) where the model is; float32 tensors that are there stay as is."""
+    joints = torch.as_tensor(data[key], dtype=torch.float32, device=model.mean_2d.device)
+    return joints.reshape(len(joints), -1, width)
+
+
+def split_batches(rows: torch.Tensor, batch_size: int) -> tuple[torch.Tensor, ...]:
+    """Cuts rows into batches of batch_size or a little more, so that no sample is left alone.
+
+    Batch normalisation cannot train on one sample: raises ValueError where there is no other way.
+    """
+    if min(batch_size, len(rows)) < 2:
+        raise ValueError(f'found {len(rows)} samples in batches of {batch_size}, expected at least '
+                         f'2 of either: batch normalisation cannot train on one')
+    return rows.tensor_split(max(1, len(rows) // batch_size))
+
+
+# ---- the training -------------------------------------------------------------------------------
+
+def train(args: argparse.Namespace, state: dict | None) -> None:
+    """Trains by the schedule, from the start or from a state; writes weights, history and charts.
+
+    Raises ValueError or OSError for what a user can mend: before the first epoch, but for a loss
+    that is not finite.
+    """
+    for folder in (args.out.parent, args.plots):
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()  # is it writable?
+    train_set, val_set = prepare(args.data, pick_device(args.device))
+    probe = {key: joints[::20] for key, joints in train_set.items()}  # about as many as val_set
+    parts = build(args, train_set)
+    history = restore(parts, state) if state else []
+    print('epoch     loss  train MPJPE  val MPJPE      rate  poses/s  time left')
+    try:
+        while len(history) < args.epochs:
+            row = one_row(len(history) + 1, train_set, probe, val_set, args.batch_size, **parts)
+            history.append(row)
+            save_state(args, parts, history)
+            print_row(row, args.epochs, len(train_set['joint_3d']))
+    except KeyboardInterrupt:
+        finish(args, parts['model'], history)
+        print(f'\ninterrupted: {args.out} holds the weights so far; to go on after epoch '
+              f'{len(history)}: python training.py --resume --out {args.out}')
+        raise
+    finish(args, parts['model'], history)
+    state_path(args).unlink(missing_ok=True)
+    print(f'\nwrote {args.out}, and charts to {args.plots}')
+
+
+def prepare(path: Path, device: torch.device) -> tuple[dict, dict]:
+    """Training and validation tensors on the device; where no data lies, it is made first."""
+    if path == Path(TRAIN_FILE) and not any(Path(name).exists() for name in LAB_FILES):
+        save(TRAIN_FILE, sample(N_TRAIN, seed=0))
+        save(TEST_FILE, sample(N_TEST, seed=1))
+        print(f'no data here: wrote synthetic {TRAIN_FILE} and {TEST_FILE}, of different people')
+    joints = load(path)
+    joints['focal'] = find_focal(joints)
+    joints['offset'] = joints['joint_2d_1'] - project(joints['joint_3d'], joints['focal'])
+    fx, fy = joints['focal'].mean(axis=0)
+    train_set, val_set = split_blocks(joints)
+    print(f'data: {path}, {len(train_set["joint_3d"]):,} poses of {joints["joint_3d"].shape[1]} '
+          f'joints to train, {len(val_set["joint_3d"]):,} to validate\n'
+          f'camera: x = {fx:.4f} X / -Z, y = {fy:.4f} Y / -Z; joint_3d meets joint_2d_1 within '
+          f'{np.linalg.norm(joints["offset"], axis=-1).mean():.1e}')
+    return tuple({key: torch.from_numpy(part[key]).to(device) for key in (*SUPERVISED, *extra)}
+                 for part, extra in ((train_set, ('focal', 'offset')), (val_set, ())))
+
+
+def virtual_views(train_set: dict) -> dict:
+    """The poses as a camera elsewhere sees them: anywhere around the root, a little up or down.
+
+    The distance stays, and so does whatever of joint_2d_1 the camera does not explain, such as the
+    noise of a detector. Where a turn would bring joints too near to the camera there is none.
+    """
+    joint_3d, turns = train_set['joint_3d'], (len(train_set['joint_3d']), 1)
+    yaw = 2 * math.pi * torch.rand(turns, device=joint_3d.device)
+    pitch = math.radians(TILT) * torch.randn(turns, device=joint_3d.device)
+    x, y, z = joint_3d.unbind(-1)  # (N, J), z from the camera
+    z = z + 1                      # and now from the root
+    x, z = yaw.cos() * x + yaw.sin() * z, yaw.cos() * z - yaw.sin() * x
+    y, z = pitch.cos() * y - pitch.sin() * z, pitch.cos() * z + pitch.sin() * y
+    turned = torch.stack([x, y, z - 1], dim=-1)
+    turned = turned.where((z < .9).all(dim=1)[:, None, None], joint_3d)
+    return {'joint_3d': turned,
+            'joint_2d_1': project(turned, train_set['focal']) + train_set['offset']}
+
+
+def build(args: argparse.Namespace, train_set: dict) -> dict:
+    """Model with the statistics of the training poses, optimiser and schedule, seeded."""
+    torch.manual_seed(args.seed)
+    joint_3d = train_set['joint_3d']
+    model = LiftModel(args.n_blocks, args.hidden_layer, args.dropout, joint_3d[0].numel())
+    model.to(joint_3d.device).fit(train_set['joint_2d_1'], joint_3d)
+    optimiser = torch.optim.Adam(model.parameters(), lr=args.lr, fused=True)
+    n_steps = args.epochs * len(split_batches(joint_3d, args.batch_size))
+    n_parameters = sum(weights.numel() for weights in model.parameters())
+    print(f'model: {args.n_blocks} blocks of {args.hidden_layer}, {n_parameters:,} parameters, '
+          f'on {joint_3d.device.type}\n')
+    return {'model': model, 'optimiser': optimiser,
+            'scheduler': OneCycleLR(optimiser, args.lr, n_steps)}
+
+
+def one_row(epoch_no, train_set, probe, val_set, batch_size, model, optimiser, scheduler) -> list:
+    """Trains and measures one epoch: COLUMNS. Raises ValueError where the loss is not finite."""
+    start = time.perf_counter()
+    views = virtual_views(train_set)
+    loss, _ = run_epoch(epoch_no, views, model, optimiser, scheduler, batch_size)
+    speed = len(train_set['joint_3d']) / (time.perf_counter() - start)
+    if not math.isfinite(loss):
+        raise ValueError(f'epoch {epoch_no}: found a loss of {loss}, expected a finite one; a '
+                         f'smaller --lr may help')
+    _, train_mpjpe = run_epoch(epoch_no, probe, model, None, None, split='probe')
+    _, val_mpjpe = run_epoch(epoch_no, val_set, model, None, None, split='val')
+    return [epoch_no, loss, train_mpjpe, val_mpjpe, optimiser.param_groups[0]['lr'], speed]
+
+
+def print_row(row: list, epochs: int, n_poses: int) -> None:
+    epoch_no, loss, train_mpjpe, val_mpjpe, rate, speed = row
+    left = timedelta(seconds=round((epochs - epoch_no) * n_poses / speed))
+    start = '\r' if sys.stdout.isatty() else ''  # over the live line
+    print(f'{start}{epoch_no:5}  {loss:.5f}  {train_mpjpe:11.5f}  {val_mpjpe:9.5f}  {rate:.2e}  '
+          f'{speed:7,.0f}  {left!s:>9}', flush=True)
+
+
+# ---- what is kept -------------------------------------------------------------------------------
+
+def finish(args: argparse.Namespace, model: LiftModel, history: list) -> None:
+    """Writes the weights, and the history as numbers and as a chart."""
+    with atomic(args.out) as temporary:
+        torch.save(model.state_dict(), temporary)
+    with atomic(args.plots / 'history.csv') as temporary, open(temporary, 'w', newline='') as file:
+        csv.writer(file).writerows([COLUMNS, *history])
+    if history:
+        plots.draw_history(dict(zip(COLUMNS, zip(*history))), args.plots / 'history.png')
+
+
+def state_path(args: argparse.Namespace) -> Path:
+    return Path(f'{args.out}.state')
+
+
+def save_state(args: argparse.Namespace, parts: dict, history: list) -> None:
+    """Writes all that --resume needs to end where an uninterrupted training ends, bit by bit."""
+    options = {name: str(value) if isinstance(value, Path) else value
+               for name, value in vars(args).items() if name not in ('out', 'device', 'resume')}
+    with atomic(state_path(args)) as temporary:
+        torch.save({'options': options, 'history': history, 'random': torch.get_rng_state(),
+                    'random_cuda': torch.cuda.get_rng_state_all(),
+                    **{name: part.state_dict() for name, part in parts.items()}}, temporary)
+
+
+def restore(parts: dict, state: dict) -> list:
+    """Puts model, optimiser, schedule and random numbers where they were; returns the history."""
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
+    torch.set_rng_state(state['random'])
+    torch.cuda.set_rng_state_all(state['random_cuda'])
+    return state['history']
+
+
+# ---- the command line ---------------------------------------------------------------------------
+
+def bounded(kind, least, below=math.inf):
+    """A type for argparse: a number of its kind, at least the one and below the other."""
+    def number(text):
+        if not least <= kind(text) < below:
+            raise argparse.ArgumentTypeError(f'found {text}, expected at least {least}' + (
+                f' and less than {below}' if below < math.inf else ''))
+        return kind(text)
+    number.__name__ = kind.__name__  # argparse names it where the text is no number
+    return number
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description='Trains a LiftModel on pickled 2D and 3D joints.',
+                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.error = lambda message: parser.exit(2, f'training.py: {message}\n')
+    option = parser.add_argument
+    option('--data', type=Path, default=TRAIN_FILE, help='dictionary with joint_2d_1 and joint_3d')
+    option('--epochs', type=bounded(int, 1), default=15, help='passes over the data')
+    option('--batch-size', type=bounded(int, 2), default=256, help='poses a step')
+    option('--lr', type=bounded(float, 1e-9), default=2e-3, help='highest rate of the one cycle')
+    option('--n-blocks', type=bounded(int, 1), default=2, help='residual blocks')
+    option('--hidden-layer', type=bounded(int, 1), default=1024, help='width of each layer')
+    option('--dropout', type=bounded(float, 0, 1), default=0., help='share of nodes left out')
+    option('--seed', type=bounded(int, 0, 2 ** 63), default=0, help='of all random numbers')
+    option('--device', choices=('auto', 'cpu', 'cuda'), default='auto', help='auto: a GPU if any')
+    option('--out', type=Path, default='liftModel', help='file for the weights')
+    option('--plots', type=Path, default='plots', help='folder for charts and history.csv')
+    option('--resume', action='store_true', help='go on with the interrupted training of --out')
+    return parser
+
+
+def parse(parser: argparse.ArgumentParser, argv) -> tuple[argparse.Namespace, dict | None]:
+    """The options; with --resume the state too, and ValueError for options that differ from it."""
+    args = parser.parse_args(argv)
+    path = state_path(args)
+    if args.out.is_dir():
+        raise ValueError(f'--out: found the folder {args.out}, expected a file')
+    if not (args.resume and path.exists()):
+        if args.resume:
+            print(f'nothing to resume: no {path}, so this training starts at the beginning')
+        elif path.exists():
+            print(f'note: {path} of an unfinished training will be replaced; --resume goes on')
+        return args, None
+    try:
+        state = torch.load(path, weights_only=True)
+        parser.set_defaults(**state['options'])
+    except Exception as error:  # what is no state can raise nearly anything
+        raise ValueError(f'{path}: found no state of a training, expected what --resume needs; '
+                         f'start anew without it') from error
+    args = parser.parse_args(argv)
+    for name, begun in state['options'].items():
+        if str(getattr(args, name)) != str(begun):
+            raise ValueError(f'--{name.replace("_", "-")}: found {getattr(args, name)}, expected '
+                             f'{begun} as this training began; start anew without --resume')
+    return args, state
+
+
+def main(argv=None) -> int:
+    parser = make_parser()
+    try:
+        train(*parse(parser, argv))
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
