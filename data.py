@@ -218,11 +218,13 @@ BONES = [(15, 0), (0, 1), (1, 2), (15, 3), (3, 4), (4, 5), (15, 6), (6, 7), (7, 
 POSES_PER_PERSON = 20
 
 # Lengths in legs (hip to ankle), for two ways to place joints: at the centres of rotation that
-# markers give, and further inside as animation rigs do. A person is close to one, or between.
-LENGTHS = {'hip_side': (.1, .08), 'hip_drop': (.13, .03), 'thigh': (.505, .49),
-           'shank': (.495, .51), 'spine': (.28, .31), 'neck': (.125, .205), 'head': (.325, .325),
-           'shoulder_side': (.225, .128), 'shoulder_rise': (-.08, .04),
-           'upper_arm': (.34, .305), 'forearm': (.23, .28)}
+# markers give, the root behind them, and further inside as animation rigs do. A person is close to
+# one of them, or between; the third figure is the standard deviation over people.
+LENGTHS = {'hip_side': (.1, .08, .008), 'hip_drop': (.1, .03, .015), 'hip_ahead': (.065, 0, .02),
+           'thigh': (.5, .49, .015), 'shank': (.5, .51, .015), 'spine': (.28, .31, .015),
+           'neck': (.12, .205, .015), 'head': (.325, .325, .02),
+           'shoulder_side': (.22, .128, .012), 'shoulder_rise': (.03, -.04, .04),
+           'upper_arm': (.34, .305, .015), 'forearm': (.23, .28, .012)}
 
 # Ranges of motion in degrees: American Academy of Orthopaedic Surgeons, "Joint Motion", 1965.
 RANGES = {'hip': (-30, 120), 'abduction': (-30, 45), 'hip_turn': (-45, 45), 'knee': (0, 135),
@@ -284,8 +286,8 @@ def sample(n: int, seed: int) -> dict[str, np.ndarray]:
 def _people(rng, n: int) -> dict[str, np.ndarray]:
     """Lengths (n,) in metres."""
     leg, inside = rng.normal(.87, .06, n), rng.beta(.25, .25, n)
-    return {name: leg * ((1 - inside) * centre + inside * inner) * rng.normal(1, .05, n)
-            for name, (centre, inner) in LENGTHS.items()}
+    return {name: leg * rng.normal((1 - inside) * centre + inside * inner, deviation)
+            for name, (centre, inner, deviation) in LENGTHS.items()}
 
 
 def _camera(rng, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -354,7 +356,6 @@ def _skeleton(angles: dict[str, np.ndarray], lengths: dict[str, np.ndarray]) -> 
     In the body's own frame x is left, y up and z ahead; at angles of zero all limbs hang down.
     """
     length = {name: metres[:, None] for name, metres in lengths.items()}
-    zero = 0 * length['spine']
 
     def turn(axis, name, share=1):
         return _turn(axis, share * angles[name])
@@ -378,11 +379,11 @@ def _skeleton(angles: dict[str, np.ndarray], lengths: dict[str, np.ndarray]) -> 
     spine = length['spine'] * trunk(.4)[..., 1]
     neck = spine + length['neck'] * (chest @ turn('x', 'neck'))[..., 1]
     head = neck + length['head'] * (chest @ head_turn)[..., 1]
-    hip = np.hstack([length['hip_side'], -length['hip_drop'], zero]) + 0 * thigh[..., 1]
+    hip = np.hstack([length['hip_side'], -length['hip_drop'], length['hip_ahead']])
+    hip = np.broadcast_to(hip, thigh.shape[:-1])
     knee = hip - length['thigh'] * thigh[..., 1]
     ankle = knee - length['shank'] * shank[..., 1]
-    shoulder = np.hstack([length['shoulder_side'], length['shoulder_rise'], zero])
-    shoulder = (girdle @ shoulder[..., None])[..., 0]
+    shoulder = length['shoulder_side'] * girdle[..., 0] + length['shoulder_rise'] * girdle[..., 1]
     elbow = shoulder - length['upper_arm'] * arm[..., 1]
     wrist = elbow - length['forearm'] * forearm[..., 1]
 

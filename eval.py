@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 import plots
-from data import BONES, JOINTS, atomic, load
+from data import BONES, JOINTS, atomic, find_sign, load
 from metrics import cal_joint_error, cal_mpjpe, cal_n_mpjpe, cal_pa_mpjpe, cal_pck
 from model import LiftModel, pick_device
 
@@ -46,7 +46,7 @@ def score(args: argparse.Namespace) -> None:
         with atomic(args.predict) as temporary, open(temporary, 'wb') as file:
             np.save(file, predicted)
 
-    truth = poses.get('joint_3d')
+    joint_2d, truth = poses['joint_2d_1'], poses.get('joint_3d')
     bones = plots.find_bones(predicted if truth is None else truth, known=BONES)
     names = JOINTS if bones == BONES else None
     if truth is None:
@@ -56,8 +56,9 @@ def score(args: argparse.Namespace) -> None:
         labels = names or [f'joint {number}' for number in range(n_joints)]
         report(predicted, truth, labels)
         rows = draw_errors(predicted, truth, labels, args.plots)
-    gallery = [(title, poses['joint_2d_1'][row], None if truth is None else truth[row],
-                predicted[row]) for title, row in rows.items()]
+        joint_2d = joint_2d * find_sign(poses)  # up is up in the picture too
+    gallery = [(title, joint_2d[row], None if truth is None else truth[row], predicted[row])
+               for title, row in rows.items()]
     plots.draw_gallery(gallery, bones, names, args.plots / 'gallery.png')
     print(f'\nwrote charts to {args.plots}', f'and joints to {args.predict}' * bool(args.predict))
 

@@ -61,7 +61,8 @@ def run_epoch(epoch_no, data, model, optimiser, scheduler, batch_size=64,
             scheduler.step()
         total += loss.detach() * len(rows)
         if sys.stdout.isatty() and number % (len(batches) // 100 + 1) == 0:
-            print(f'\r{epoch_no:5}  {loss.item():.5f}  batch {number} of {len(batches)} ', end='')
+            print(f'\r{epoch_no:5}  {loss.item():.5f}  batch {number} of {len(batches)} ', end='',
+                  flush=True)
     if scheduler is not None and not every_batch:
         scheduler.step()
     mpjpe = total.item() / len(joint_2d)
@@ -100,6 +101,7 @@ def train(args: argparse.Namespace, state: dict | None) -> None:
     probe = {key: joints[::20] for key, joints in train_set.items()}  # about as many as val_set
     parts = build(args, train_set)
     history = restore(parts, state) if state else []
+    save_state(args, parts, history)  # from now on --resume knows the options
     print('epoch     loss  train MPJPE  val MPJPE      rate  poses/s  time left')
     try:
         while len(history) < args.epochs:
@@ -130,7 +132,7 @@ def prepare(path: Path, device: torch.device) -> tuple[dict, dict]:
     train_set, val_set = split_blocks(joints)
     print(f'data: {path}, {len(train_set["joint_3d"]):,} poses of {joints["joint_3d"].shape[1]} '
           f'joints to train, {len(val_set["joint_3d"]):,} to validate\n'
-          f'camera: x = {fx:.4f} X / -Z, y = {fy:.4f} Y / -Z; joint_3d meets joint_2d_1 within '
+          f'camera: x = {fx:.4f} X / -Z, y = {fy:.4f} Y / -Z, mean reprojection error '
           f'{np.linalg.norm(joints["offset"], axis=-1).mean():.1e}')
     return tuple({key: torch.from_numpy(part[key]).to(device) for key in (*SUPERVISED, *extra)}
                  for part, extra in ((train_set, ('focal', 'offset')), (val_set, ())))
@@ -223,7 +225,8 @@ def restore(parts: dict, state: dict) -> list:
     for name, part in parts.items():
         part.load_state_dict(state[name])
     torch.set_rng_state(state['random'])
-    torch.cuda.set_rng_state_all(state['random_cuda'])
+    if torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state['random_cuda'])
     return state['history']
 
 
@@ -273,7 +276,7 @@ def parse(parser: argparse.ArgumentParser, argv) -> tuple[argparse.Namespace, di
             print(f'note: {path} of an unfinished training will be replaced; --resume goes on')
         return args, None
     try:
-        state = torch.load(path, weights_only=True)
+        state = torch.load(path, map_location='cpu', weights_only=True)
         parser.set_defaults(**state['options'])
     except Exception as error:  # what is no state can raise nearly anything
         raise ValueError(f'{path}: found no state of a training, expected what --resume needs; '

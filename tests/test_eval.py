@@ -6,7 +6,7 @@ import torch
 
 import training
 from conftest import ROOT
-from data import load, sample, save
+from data import SUPERVISED, load, sample, save
 from eval import main
 from metrics import cal_mpjpe, cal_pa_mpjpe
 from model import LiftModel
@@ -69,14 +69,14 @@ def test_a_file_without_ground_truth_is_lifted(here, capsys):
 def test_weights_of_any_size(here, capsys, sizes):
     torch.save(weights(**sizes).state_dict(), 'other')
     n_joints = sizes.get('output_nodes', 45) // 3
-    save('data_test_lift.pkl', {key: POSES[key][:, :n_joints] for key in ('joint_2d_1', 'joint_3d')})
+    save('data_test_lift.pkl', {key: POSES[key][:, :n_joints] for key in SUPERVISED})
     assert main(['other']) == 0
     assert f'50 poses of {n_joints} joints' in capsys.readouterr().out
 
 
 def test_joints_in_an_unknown_order_have_numbers(here, capsys):
     order = np.random.default_rng(0).permutation(15)
-    save('data_test_lift.pkl', {key: POSES[key][:, order] for key in ('joint_2d_1', 'joint_3d')})
+    save('data_test_lift.pkl', {key: POSES[key][:, order] for key in SUPERVISED})
     assert main([]) == 0
     output = capsys.readouterr().out
     assert 'joint 14' in output and 'RWrist' not in output
