@@ -46,7 +46,7 @@ def load(path, need=SUPERVISED) -> dict[str, np.ndarray]:
         try:
             raw = _Unpickler(file, encoding='latin1').load()  # latin1: arrays from Python 2
         except Exception as error:  # a damaged pickle can raise nearly anything
-            reason = str(error) or type(error).__name__
+            reason = ' '.join(str(error).split()) or type(error).__name__
             raise ValueError(f'{path}: found no readable pickle ({reason}), expected a '
                              f'dictionary of arrays') from error
     if not isinstance(raw, dict):
@@ -195,18 +195,21 @@ def find_sign(data: dict) -> np.ndarray:
     """Signs (2,) of the file's axes x and y: those that reproject joint_3d, or without it those
     with which the rays of the two views meet."""
     if 'joint_3d' in data:
-        return np.sign(fit_focal(data['joint_3d'], data['joint_2d_1']))
+        return np.where(fit_focal(data['joint_3d'], data['joint_2d_1']) < 0, -1, 1)
     signs = np.array([(1, 1), (1, -1), (-1, 1), (-1, -1)])
     return min(signs, key=lambda sign: np.median(ray_gap(data, sign)))
 
 
 def find_focal(data: dict) -> np.ndarray:
-    """Focal lengths (N, 2) of view 1, the file's own or fitted, with the signs that were found."""
-    if 'focal_len_1' in data:
-        focal = find_sign(data) * np.abs(data['focal_len_1'])
-    else:
-        focal = np.tile(fit_focal(data['joint_3d'], data['joint_2d_1']), (len(data['joint_3d']), 1))
-    return focal.astype(np.float32)
+    """Signed focal lengths (N, 2) of view 1: the file's own, or one fitted to all samples where the
+    file has none or none that reprojects about as well."""
+    fitted = np.tile(fit_focal(data['joint_3d'], data['joint_2d_1']), (len(data['joint_3d']), 1))
+    own = find_sign(data) * np.abs(data.get('focal_len_1', fitted))
+
+    def error(focal):
+        return np.abs(project(data['joint_3d'], focal) - data['joint_2d_1']).mean()
+
+    return (own if error(own) <= 1.1 * error(fitted) else fitted).astype(np.float32)
 
 
 # ---- the embedded default -----------------------------------------------------------------------
@@ -228,14 +231,16 @@ LENGTHS = {'hip_side': (.1, .08, .008), 'hip_drop': (.1, .03, .015), 'hip_ahead'
 
 # Ranges of motion in degrees: American Academy of Orthopaedic Surgeons, "Joint Motion", 1965.
 RANGES = {'hip': (-30, 120), 'abduction': (-30, 45), 'hip_turn': (-45, 45), 'knee': (0, 135),
-          'flexion': (-25, 80), 'side': (-35, 35), 'twist': (-45, 45), 'elevation': (-60, 180),
+          'flexion': (-25, 80), 'side': (-35, 35), 'twist': (-45, 45),
+          'head': (-45, 45), 'head_side': (-45, 45), 'elevation': (-60, 180),
           'arm_turn': (-90, 70), 'elbow': (0, 150)}
 
 # Thigh from the vertical and knee flexion, in degrees, at tenths of a cycle from heel strike:
 # walking after Winter, "Biomechanics and Motor Control of Human Movement", 2009; running after
-# Novacheck, "The biomechanics of running", Gait and Posture, 1998.
-GAITS = (((30, 28, 18, 8, -2, -10, -8, 8, 24, 32), (5, 17, 15, 7, 5, 12, 38, 62, 50, 18)),
-         ((35, 28, 12, -4, -10, -2, 20, 40, 48, 42), (20, 42, 40, 25, 30, 70, 105, 100, 60, 25)))
+# Novacheck, "The biomechanics of running", Gait and Posture, 1998. Then flexion of trunk and elbow.
+GAITS = (((30, 28, 18, 8, -2, -10, -8, 8, 24, 32), (5, 17, 15, 7, 5, 12, 38, 62, 50, 18), 4, 22),
+         ((35, 28, 12, -4, -10, -2, 20, 40, 48, 42), (20, 42, 40, 25, 30, 70, 105, 100, 60, 25),
+          10, 80))
 
 # Postures: a weight, then mean angles in degrees, then their standard deviations.
 LEGS = np.array([  # thigh from the vertical and knee, of both legs; tilt of pelvis, trunk flexion
@@ -305,28 +310,37 @@ def _postures(rng, table: np.ndarray, n: int) -> np.ndarray:
     return rng.normal(mean, deviation)
 
 
-def _angles(rng, n: int) -> dict[str, np.ndarray]:
-    """Angles in degrees that `_skeleton` takes: (n,) for the trunk, (2, n) for left and right."""
+def _stand(rng, n: int) -> tuple:
+    """Postures: thigh and knee of both legs (2, 2, n), four angles of both arms (4, 2, n), tilt of
+    the pelvis and flexion of the trunk (n,)."""
     *legs, tilt, flexion = _postures(rng, LEGS, n)
-    legs = np.reshape(legs, (2, 2, n))  # side, joint
+    legs = np.reshape(legs, (2, 2, n))
     legs = np.where(rng.random(n) < .5, legs, legs[::-1])
     arms, both = (_postures(rng, ARMS, 2 * n).reshape(4, 2, n) for _ in range(2))
-    arms = np.where(rng.random(n) < .35, rng.normal(both[:, :1], 8, (4, 2, n)), arms)
+    alike = rng.random(n) < .35
+    return legs, np.where(alike, rng.normal(both[:, :1], 8, (4, 2, n)), arms), tilt, flexion
 
-    gait = rng.choice(3, n, p=(.5, .3, .2))  # none, walking, running
+
+def _walk(rng, arms: np.ndarray, thighs, knees, trunk: float, elbow: float) -> tuple:
+    """The same at any phase of a gait; some do not swing their arms but keep those given."""
+    n = arms.shape[-1]
     phase, stride = rng.random(n) + [[0], [.5]], rng.uniform(.4, 1.2, n)
-    for number, (curves, lean, elbow) in enumerate(zip(GAITS, (4, 10), (22, 80)), start=1):
-        goes = gait == number
-        thigh, knee = (stride * np.interp(phase, np.arange(10) / 10, curve, period=1)
-                       for curve in curves)
-        legs = np.where(goes, rng.normal(np.stack([thigh, knee + 4], axis=1), 6), legs)
-        tilt = np.where(goes, rng.normal(3, 5, n), tilt)
-        flexion = np.where(goes, rng.normal(lean, 7, n), flexion)
-        swing = (thigh[::-1] - 10) * rng.uniform(0, 1.5, n)  # with the leg of the other side
-        means = np.stack([swing, 0 * swing + 75, 0 * swing + 15, elbow + .3 * swing.clip(0)])
-        swings = goes & (rng.random((2, n)) < .65)
-        arms = np.where(swings, rng.normal(means, np.reshape((6, 12, 18, 15), (4, 1, 1))), arms)
+    thigh, knee = (stride * np.interp(phase, np.arange(10) / 10, curve, period=1)
+                   for curve in (thighs, knees))
+    legs = rng.normal(np.stack([thigh, knee + 4], axis=1), 6)
+    swing = (thigh[::-1] - 10) * rng.uniform(0, 1.5, n)  # with the leg of the other side
+    means = [swing, np.full((2, n), 75), np.full((2, n), 15), elbow + .3 * swing.clip(0)]
+    swinging = rng.normal(means, np.reshape((6, 12, 18, 15), (4, 1, 1)))
+    arms = np.where(rng.random((2, n)) < .65, swinging, arms)
+    return legs, arms, rng.normal(3, 5, n), rng.normal(trunk, 7, n)
 
+
+def _angles(rng, n: int) -> dict[str, np.ndarray]:
+    """Angles in degrees that `_skeleton` takes: (n,) for the trunk, (2, n) for left and right."""
+    standing = _stand(rng, n)
+    going = [_walk(rng, standing[1], *gait) for gait in GAITS]
+    choice = rng.choice(3, n, p=(.5, .3, .2))
+    legs, arms, tilt, flexion = (np.choose(choice, part) for part in zip(standing, *going))
     small = {'list': 5, 'side': 7, 'twist': 9, 'neck': 5, 'head': 14, 'head_side': 7}  # spreads
     small_limb = {'abduction': 7, 'hip_turn': 12, 'shrug': 4, 'protraction': 6}
     angles = {name: rng.normal(0, spread, n) for name, spread in small.items()}

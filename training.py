@@ -126,16 +126,20 @@ def prepare(path: Path, device: torch.device) -> tuple[dict, dict]:
         save(TEST_FILE, sample(N_TEST, seed=1))
         print(f'no data here: wrote synthetic {TRAIN_FILE} and {TEST_FILE}, of different people')
     joints = load(path)
-    joints['focal'] = find_focal(joints)
-    joints['offset'] = joints['joint_2d_1'] - project(joints['joint_3d'], joints['focal'])
-    fx, fy = joints['focal'].mean(axis=0)
+    with np.errstate(all='ignore'):  # a file whose root is not at (0, 0, -1) may divide by zero
+        joints['focal'] = find_focal(joints)
+        joints['offset'] = joints['joint_2d_1'] - project(joints['joint_3d'], joints['focal'])
+        projected = joints['offset'].var() < .25 * joints['joint_2d_1'].var()
     train_set, val_set = split_blocks(joints)
     print(f'data: {path}, {len(train_set["joint_3d"]):,} poses of {joints["joint_3d"].shape[1]} '
-          f'joints to train, {len(val_set["joint_3d"]):,} to validate\n'
-          f'camera: x = {fx:.4f} X / -Z, y = {fy:.4f} Y / -Z, mean reprojection error '
-          f'{np.linalg.norm(joints["offset"], axis=-1).mean():.1e}')
-    return tuple({key: torch.from_numpy(part[key]).to(device) for key in (*SUPERVISED, *extra)}
-                 for part, extra in ((train_set, ('focal', 'offset')), (val_set, ())))
+          f'joints to train, {len(val_set["joint_3d"]):,} to validate')
+    fx, fy = joints['focal'].mean(axis=0)
+    error = np.linalg.norm(joints['offset'], axis=-1).mean()
+    print(f'camera: x = {fx:.4f} X / -Z, y = {fy:.4f} Y / -Z, mean reprojection error {error:.1e}'
+          + ('' if projected else '; too large, so there are no virtual views'))
+    extra = ('focal', 'offset') if projected else ()
+    return tuple({key: torch.from_numpy(part[key]).to(device) for key in keys}
+                 for part, keys in ((train_set, SUPERVISED + extra), (val_set, SUPERVISED)))
 
 
 def virtual_views(train_set: dict) -> dict:
@@ -143,7 +147,10 @@ def virtual_views(train_set: dict) -> dict:
 
     The distance stays, and so does whatever of joint_2d_1 the camera does not explain, such as the
     noise of a detector. Where a turn would bring joints too near to the camera there is none.
+    Without focal lengths the poses are returned as they are.
     """
+    if 'focal' not in train_set:
+        return train_set
     joint_3d, turns = train_set['joint_3d'], (len(train_set['joint_3d']), 1)
     yaw = 2 * math.pi * torch.rand(turns, device=joint_3d.device)
     pitch = math.radians(TILT) * torch.randn(turns, device=joint_3d.device)

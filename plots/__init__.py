@@ -34,11 +34,11 @@ def draw_history(history: dict, path) -> None:
     mpjpe.semilogy(epochs, history['val_mpjpe'], '--', color=ORANGE, label='validation', **style)
     mpjpe.legend(frameon=False)
     rate.plot(epochs, history['rate'], color=GREY, **style)
-    _tidy(loss, 'loss, with dropout', 'epoch')
+    _tidy(loss, 'loss while learning', 'epoch')
     _tidy(mpjpe, f'MPJPE ({UNIT})', 'epoch')
     _tidy(rate, 'learning rate', 'epoch')
     for ax in (loss, mpjpe):
-        ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.2, 1.5, 2, 3, 4, 5, 7)))
         ax.yaxis.set_major_formatter(StrMethodFormatter('{x:g}'))
         ax.yaxis.set_minor_formatter(NullFormatter())
     for ax in (loss, mpjpe, rate):
@@ -162,6 +162,6 @@ def _draw_camera(ax, joints: np.ndarray) -> None:
         ax.plot(*np.transpose([(0, 0, 0), joint]), color='black', linewidth=.4, alpha=.25)
     reach = joints[:, 1].max()
     ax.set(xlim=(-half, half), ylim=(0, reach), zlim=(-half, half))
-    ax.set_box_aspect((2 * half, reach, 2 * half), zoom=1.5)
+    ax.set_box_aspect((2 * half, reach, 2 * half), zoom=1.35)
     ax.view_init(16, -48)
     ax.set_axis_off()

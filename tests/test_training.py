@@ -88,6 +88,16 @@ def test_the_loss_is_a_mean_over_samples():
     assert loss == pytest.approx(expected.item(), rel=1e-5)
 
 
+def test_a_terminal_shows_a_live_line(capsys, monkeypatch):
+    model, optimiser = model_and_optimiser()
+    run_epoch(7, POSES, model, optimiser, None)
+    assert capsys.readouterr().out == ''
+    monkeypatch.setattr(sys.stdout, 'isatty', lambda: True)
+    run_epoch(7, POSES, model, optimiser, None, batch_size=50)
+    lines = capsys.readouterr().out.split('\r')
+    assert [line.split()[0] for line in lines[1:]] == ['7'] * 4 and 'batch 3 of 4' in lines[-1]
+
+
 def test_statistics_are_fitted_once_and_not_by_scoring():
     model, optimiser = model_and_optimiser()
     run_epoch(1, POSES, model, None, None, split='val')
@@ -143,6 +153,19 @@ def test_virtual_views_are_what_another_camera_sees(tmp_path):
     torch.testing.assert_close(views['joint_2d_1'], seen, atol=1e-5, rtol=0)
     height = (new - root)[..., 1] - (old - root)[..., 1]
     assert height.abs().mean() < .01                      # people stay upright
+
+
+def test_data_that_no_camera_explains_is_learnt_without_virtual_views(here, capsys):
+    centred = {**POSES, 'joint_3d': 1000 * (POSES['joint_3d'] + [0, 0, 1])}  # as in other data sets
+    centred['joint_3d'][3, 2] = 0
+    save('centred.pkl', centred)
+    train_set, _ = prepare(here / 'centred.pkl', torch.device('cpu'))
+    assert 'so there are no virtual views' in capsys.readouterr().out
+    assert virtual_views(train_set) is train_set
+    assert main([*SMALL, '--data', 'centred.pkl']) == 0
+    save('other_unit.pkl', {**POSES, 'focal_len_1': 1150})  # a focal length in another unit
+    train_set, _ = prepare(here / 'other_unit.pkl', torch.device('cpu'))
+    assert train_set['focal'].mean().item() == pytest.approx(1.1475, abs=.01)
 
 
 def test_poses_around_the_camera_are_not_turned():
