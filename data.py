@@ -42,13 +42,15 @@ def load(path, need=SUPERVISED) -> dict[str, np.ndarray]:
     a file that cannot be opened, and ValueError for one that is wrong: a line with file, key, what
     was found and what was expected.
     """
-    with open(path, 'rb') as file:
-        try:
+    try:
+        with open(path, 'rb') as file:
             raw = _Unpickler(file, encoding='latin1').load()  # latin1: arrays from Python 2
-        except Exception as error:  # a damaged pickle can raise nearly anything
-            reason = ' '.join(str(error).split()) or type(error).__name__
-            raise ValueError(f'{path}: found no readable pickle ({reason}), expected a '
-                             f'dictionary of arrays') from error
+    except OSError as error:
+        raise type(error)(f'{path}: {error.strerror}, expected a pickled dictionary') from error
+    except Exception as error:  # a damaged pickle can raise nearly anything
+        reason = ' '.join(str(error).split()) or type(error).__name__
+        raise ValueError(f'{path}: found no readable pickle ({reason}), expected a dictionary '
+                         f'of arrays') from error
     if not isinstance(raw, dict):
         raise ValueError(f'{path}: found a {type(raw).__name__}, expected a dictionary of arrays')
     try:

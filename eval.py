@@ -20,8 +20,8 @@ def load_model(path: Path, device: torch.device) -> LiftModel:
     """Reads the state_dict of a LiftModel of any size. Raises ValueError where the file is none."""
     try:
         state = torch.load(path, map_location=device, weights_only=True)
-    except OSError:
-        raise
+    except OSError as error:
+        raise type(error)(f'{path}: {error.strerror}, expected the weights of a LiftModel') from error
     except Exception as error:  # what is no checkpoint can raise nearly anything
         raise ValueError(f'{path}: found no checkpoint of plain weights, expected the state_dict '
                          f'of a LiftModel') from error
@@ -98,10 +98,10 @@ def main(argv=None) -> int:
     parser.error = lambda message: parser.exit(2, f'eval.py: {message}\n')
     option = parser.add_argument
     option('model', type=Path, nargs='?', default='liftModel', help='weights of any size')
-    option('--data', type=Path, default='data_test_lift.pkl',
+    option('--data', type=Path, default='data_test_lift.pkl', metavar='FILE',
            help='dictionary with joint_2d_1, and to score it joint_3d')
     option('--predict', type=Path, metavar='OUT.npy', help='save the lifted joints (N, J, 3)')
-    option('--plots', type=Path, default='plots', help='folder for the charts')
+    option('--plots', type=Path, default='plots', metavar='FOLDER', help='folder for the charts')
     option('--device', choices=('auto', 'cpu', 'cuda'), default='auto', help='auto: a GPU if any')
     try:
         score(parser.parse_args(argv))

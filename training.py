@@ -255,17 +255,23 @@ def make_parser() -> argparse.ArgumentParser:
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.error = lambda message: parser.exit(2, f'training.py: {message}\n')
     option = parser.add_argument
-    option('--data', type=Path, default=TRAIN_FILE, help='dictionary with joint_2d_1 and joint_3d')
-    option('--epochs', type=bounded(int, 1), default=15, help='passes over the data')
-    option('--batch-size', type=bounded(int, 2), default=256, help='poses a step')
-    option('--lr', type=bounded(float, 1e-9), default=2e-3, help='highest rate of the one cycle')
-    option('--n-blocks', type=bounded(int, 1), default=2, help='residual blocks')
-    option('--hidden-layer', type=bounded(int, 1), default=1024, help='width of each layer')
-    option('--dropout', type=bounded(float, 0, 1), default=0., help='share of nodes left out')
-    option('--seed', type=bounded(int, 0, 2 ** 63), default=0, help='of all random numbers')
+    option('--data', type=Path, default=TRAIN_FILE, metavar='FILE',
+           help='dictionary with joint_2d_1 and joint_3d')
+    option('--epochs', type=bounded(int, 1), default=15, metavar='N', help='passes over the data')
+    option('--batch-size', type=bounded(int, 2), default=256, metavar='N', help='poses a step')
+    option('--lr', type=bounded(float, 1e-9), default=2e-3, metavar='F',
+           help='highest learning rate of the one cycle')
+    option('--n-blocks', type=bounded(int, 1), default=2, metavar='N', help='residual blocks')
+    option('--hidden-layer', type=bounded(int, 1), default=1024, metavar='N',
+           help='width of each layer')
+    option('--dropout', type=bounded(float, 0, 1), default=0., metavar='F',
+           help='share of nodes left out while learning')
+    option('--seed', type=bounded(int, 0, 2 ** 63), default=0, metavar='N',
+           help='of weights, order, virtual views and dropout')
     option('--device', choices=('auto', 'cpu', 'cuda'), default='auto', help='auto: a GPU if any')
-    option('--out', type=Path, default='liftModel', help='file for the weights')
-    option('--plots', type=Path, default='plots', help='folder for charts and history.csv')
+    option('--out', type=Path, default='liftModel', metavar='FILE', help='file for the weights')
+    option('--plots', type=Path, default='plots', metavar='FOLDER',
+           help='folder for charts and history.csv')
     option('--resume', action='store_true', help='go on with the interrupted training of --out')
     return parser
 

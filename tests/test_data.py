@@ -145,7 +145,7 @@ def test_nothing_of_a_malicious_file_runs(tmp_path, function):
 
 def test_missing_file_and_folder(tmp_path):
     for path in (tmp_path / 'none.pkl', tmp_path):
-        with pytest.raises(OSError, match=str(path)):
+        with pytest.raises(OSError, match=f'{path}: .*, expected a pickled dictionary'):
             load(path)
 
 

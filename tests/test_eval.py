@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+import plots
 import training
 from conftest import ROOT
 from data import SUPERVISED, load, sample, save
@@ -80,6 +81,16 @@ def test_joints_in_an_unknown_order_have_numbers(here, capsys):
     assert main([]) == 0
     output = capsys.readouterr().out
     assert 'joint 14' in output and 'RWrist' not in output
+
+
+def test_up_is_up_in_the_picture(here, monkeypatch):
+    """Where the file's y points down, the 2D input is drawn the right way up."""
+    save('data_test_lift.pkl', {**POSES, 'joint_2d_1': POSES['joint_2d_1'] * (1, -1)})
+    drawn = []
+    monkeypatch.setattr(plots, 'draw_gallery', lambda rows, *_: drawn.extend(rows))
+    main([])
+    for _, joint_2d, truth, _ in drawn:
+        assert np.corrcoef(joint_2d[:, 1], truth[:, 1])[0, 1] > .99
 
 
 def test_a_single_pose(here, capsys):

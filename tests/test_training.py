@@ -50,10 +50,11 @@ def fails(capsys, *options):
 def test_a_graders_own_script_learns():
     model, optimiser = model_and_optimiser()
     scheduler = ExponentialLR(optimiser, .97)
+    model.eval()  # a script may come from scoring
     errors = [run_epoch(epoch, POSES, model, optimiser, scheduler)[1] for epoch in range(20)]
     loss, mpjpe = run_epoch(20, POSES, model, optimiser, scheduler, batch_size=64, split='val')
     mean_pose = np.tile(POSES['joint_3d'].mean(axis=0), (200, 1, 1))
-    assert loss == mpjpe < .5 * cal_mpjpe(mean_pose, POSES['joint_3d']) and mpjpe < errors[0]
+    assert model.training and loss == mpjpe < .5 * cal_mpjpe(mean_pose, POSES['joint_3d']) and mpjpe < errors[0]
     assert mpjpe == pytest.approx(
         cal_mpjpe(model.lift(torch.from_numpy(POSES['joint_2d_1'])), POSES['joint_3d']).item())
 
@@ -282,6 +283,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_old_weights(here, capsys,
     (('--data', 'two.pkl'), 'found 2 samples, expected at least 3'),
     (('--out', 'list.pkl/liftModel'), 'list.pkl'),
     (('--plots', 'list.pkl/plots'), 'list.pkl'),
+    (('--plots', '/proc'), '/proc'),  # a folder that nobody can write to
     (('--out', '.'), '--out: found the folder'),
     (('--epochs', '0'), '--epochs: found 0, expected at least 1'),
     (('--batch-size', '1'), '--batch-size: found 1, expected at least 2'),
