@@ -174,8 +174,8 @@ def fit_focal(joint_3d: np.ndarray, joint_2d: np.ndarray) -> np.ndarray:
 
     Least squares; the signs are those of the file's axes.
     """
-    ray = project(joint_3d.astype(float), np.ones(2))
-    return (ray * joint_2d).sum(axis=(0, 1)) / np.square(ray).sum(axis=(0, 1))
+    ray = project(joint_3d, np.ones(2, dtype=joint_3d.dtype))
+    return (ray * joint_2d).sum((0, 1), dtype=float) / np.square(ray).sum((0, 1), dtype=float)
 
 
 def ray_gap(data: dict, sign=(1, 1)) -> np.ndarray:
@@ -205,13 +205,14 @@ def find_sign(data: dict) -> np.ndarray:
 def find_focal(data: dict) -> np.ndarray:
     """Signed focal lengths (N, 2) of view 1: the file's own, or one fitted to all samples where the
     file has none or none that reprojects about as well."""
-    fitted = np.tile(fit_focal(data['joint_3d'], data['joint_2d_1']), (len(data['joint_3d']), 1))
-    own = find_sign(data) * np.abs(data.get('focal_len_1', fitted))
+    fitted = fit_focal(data['joint_3d'], data['joint_2d_1']).astype(np.float32)
+    fitted = np.tile(fitted, (len(data['joint_3d']), 1))
+    own = np.copysign(data.get('focal_len_1', fitted), fitted)
 
     def error(focal):
         return np.abs(project(data['joint_3d'], focal) - data['joint_2d_1']).mean()
 
-    return (own if error(own) <= 1.1 * error(fitted) else fitted).astype(np.float32)
+    return own if error(own) <= 1.1 * error(fitted) else fitted
 
 
 # ---- the embedded default -----------------------------------------------------------------------

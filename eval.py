@@ -21,7 +21,7 @@ def load_model(path: Path, device: torch.device) -> LiftModel:
     try:
         state = torch.load(path, map_location=device, weights_only=True)
     except OSError as error:
-        raise type(error)(f'{path}: {error.strerror}, expected the weights of a LiftModel') from error
+        raise type(error)(f'{path}: {error.strerror}, expected weights of a LiftModel') from error
     except Exception as error:  # what is no checkpoint can raise nearly anything
         raise ValueError(f'{path}: found no checkpoint of plain weights, expected the state_dict '
                          f'of a LiftModel') from error

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch.optim.lr_scheduler import CyclicLR, OneCycleLR
 
-import plots
 from data import SUPERVISED, atomic, find_focal, load, project, sample, save, split_blocks
 from metrics import cal_mpjpe
 from model import LiftModel, pick_device
@@ -205,6 +204,8 @@ def print_row(row: list, epochs: int, n_poses: int) -> None:
 
 def finish(args: argparse.Namespace, model: LiftModel, history: list) -> None:
     """Writes the weights, and the history as numbers and as a chart."""
+    import plots  # only now: with matplotlib the training would start half a second later
+
     with atomic(args.out) as temporary:
         torch.save(model.state_dict(), temporary)
     with atomic(args.plots / 'history.csv') as temporary, open(temporary, 'w', newline='') as file:
