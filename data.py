@@ -123,16 +123,17 @@ def _shape(key: str, array: np.ndarray, n_samples: int) -> np.ndarray:
 
 def save(path, data: dict) -> None:
     """Pickles a dictionary; the file is whole or not there."""
-    with atomic(path) as temporary, open(temporary, 'wb') as file:
+    with atomic(path) as file:
         pickle.dump(data, file)
 
 
 @contextmanager
-def atomic(path):
-    """A temporary name beside path to write to; it takes path's place only when all went well."""
+def atomic(path, mode: str = 'wb', **options):
+    """A file open to write, beside path; it takes path's place only when all went well."""
     temporary = Path(f'{path}.{os.getpid()}.tmp')
     try:
-        yield temporary
+        with open(temporary, mode, **options) as file:
+            yield file
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

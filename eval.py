@@ -43,7 +43,7 @@ def score(args: argparse.Namespace) -> None:
     args.plots.mkdir(parents=True, exist_ok=True)
     predicted = model.lift(torch.from_numpy(poses['joint_2d_1']).to(device)).cpu().numpy()
     if args.predict:
-        with atomic(args.predict) as temporary, open(temporary, 'wb') as file:
+        with atomic(args.predict) as file:
             np.save(file, predicted)
 
     joint_2d, truth = poses['joint_2d_1'], poses.get('joint_3d')

@@ -206,9 +206,9 @@ def finish(args: argparse.Namespace, model: LiftModel, history: list) -> None:
     """Writes the weights, and the history as numbers and as a chart."""
     import plots  # only now: with matplotlib the training would start half a second later
 
-    with atomic(args.out) as temporary:
-        torch.save(model.state_dict(), temporary)
-    with atomic(args.plots / 'history.csv') as temporary, open(temporary, 'w', newline='') as file:
+    with atomic(args.out) as file:
+        torch.save(model.state_dict(), file)
+    with atomic(args.plots / 'history.csv', 'w', newline='') as file:
         csv.writer(file).writerows([COLUMNS, *history])
     if history:
         plots.draw_history(dict(zip(COLUMNS, zip(*history))), args.plots / 'history.png')
@@ -222,10 +222,10 @@ def save_state(args: argparse.Namespace, parts: dict, history: list) -> None:
     """Writes all that --resume needs to end where an uninterrupted training ends, bit by bit."""
     options = {name: str(value) if isinstance(value, Path) else value
                for name, value in vars(args).items() if name not in ('out', 'device', 'resume')}
-    with atomic(state_path(args)) as temporary:
+    with atomic(state_path(args)) as file:
         torch.save({'options': options, 'history': history, 'random': torch.get_rng_state(),
                     'random_cuda': torch.cuda.get_rng_state_all(),
-                    **{name: part.state_dict() for name, part in parts.items()}}, temporary)
+                    **{name: part.state_dict() for name, part in parts.items()}}, file)
 
 
 def restore(parts: dict, state: dict) -> list:

@@ -218,9 +218,8 @@ def test_history_weights_and_charts(here, capsys):
 def test_a_seed_is_a_result(here):
     for out, seed in (('a', '1'), ('b', '1'), ('c', '2')):
         main([*SMALL, '--out', out, '--seed', seed])
-    a, b, c = (torch.load(out, weights_only=True) for out in 'abc')
-    assert all(torch.equal(a[name], b[name]) for name in a)
-    assert not torch.equal(a['first.weight'], c['first.weight'])
+    a, b, c = ((here / out).read_bytes() for out in 'abc')
+    assert a == b and a != c
 
 
 def start(folder, *options):
@@ -250,8 +249,7 @@ def test_resume_ends_with_the_same_bits(tmp_path, how):
     output, error = rest.communicate()
     assert rest.returncode == 0, error
     assert '\n    6  ' in output and '\n    2  ' not in output
-    whole, cut = (torch.load(tmp_path / name, weights_only=True) for name in ('whole', 'cut'))
-    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+    assert (tmp_path / 'whole').read_bytes() == (tmp_path / 'cut').read_bytes()
     assert not (tmp_path / 'cut.state').exists() and not list(tmp_path.glob('*.tmp'))
 
 
