@@ -4,7 +4,6 @@ Frame: the camera is at the origin, looks down -z, y is up; the root of the skel
 (0, 0, -1), so the unit is the distance from the camera to the root. x = fx X / -Z, y = fy Y / -Z.
 The second view is V2 = R V1 + t.
 """
-import os
 import pickle
 from contextlib import contextmanager
 from pathlib import Path
@@ -130,11 +129,11 @@ def save(path, data: dict) -> None:
 @contextmanager
 def atomic(path, mode: str = 'wb', **options):
     """A file open to write, beside path; it takes path's place only when all went well."""
-    temporary = Path(f'{path}.{os.getpid()}.tmp')
+    temporary = Path(f'{path}.tmp')
     try:
         with open(temporary, mode, **options) as file:
             yield file
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -5,6 +5,7 @@
 """
 import argparse
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,8 @@ from model import LiftModel, pick_device
 def load_model(path: Path, device: torch.device) -> LiftModel:
     """Reads the state_dict of a LiftModel of any size. Raises ValueError where the file is none."""
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
+        with warnings.catch_warnings(action='ignore'):  # on the way to refusing a file
+            state = torch.load(path, map_location=device, weights_only=True)
     except OSError as error:
         raise type(error)(f'{path}: {error.strerror}, expected weights of a LiftModel') from error
     except Exception as error:  # what is no checkpoint can raise nearly anything

@@ -93,10 +93,10 @@ def train(args: argparse.Namespace, state: dict | None) -> None:
     Raises ValueError or OSError for what a user can mend: before the first epoch, but for a loss
     that is not finite.
     """
+    train_set, val_set = prepare(args.data, pick_device(args.device))
     for folder in (args.out.parent, args.plots):
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()  # is it writable?
-    train_set, val_set = prepare(args.data, pick_device(args.device))
     probe = {key: joints[::20] for key, joints in train_set.items()}  # about as many as val_set
     parts = build(args, train_set)
     history = restore(parts, state) if state else []
@@ -229,7 +229,14 @@ def save_state(args: argparse.Namespace, parts: dict, history: list) -> None:
 
 
 def restore(parts: dict, state: dict) -> list:
-    """Puts model, optimiser, schedule and random numbers where they were; returns the history."""
+    """Puts model, optimiser, schedule and random numbers where they were; returns the history.
+
+    Raises ValueError where the data is not that of the state.
+    """
+    mean, begun = parts['model'].mean_3d.cpu(), state['model']['mean_3d']
+    if mean.shape != begun.shape or not torch.allclose(mean, begun):
+        raise ValueError('--data: found other poses than this training began with, expected the '
+                         'same; start anew without --resume')
     for name, part in parts.items():
         part.load_state_dict(state[name])
     torch.set_rng_state(state['random'])

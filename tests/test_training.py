@@ -230,27 +230,37 @@ def start(folder, *options):
                             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
 
 
+SLOW = ('--hidden-layer', '64', '--epochs', '6', '--batch-size', '8', '--dropout', '.1')
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+    """A folder with the weights of a training that nobody interrupted."""
+    folder = tmp_path_factory.mktemp('whole')
+    save(folder / 'a.pkl', sample(1500, seed=5))
+    assert start(folder, *SLOW, '--out', 'whole').wait() == 0
+    return folder / 'whole'
+
+
 @pytest.mark.parametrize('how', (signal.SIGKILL, signal.SIGINT))
-def test_resume_ends_with_the_same_bits(tmp_path, how):
-    save(tmp_path / 'a.pkl', sample(3000, seed=5))
-    options = ('--hidden-layer', '64', '--epochs', '6', '--batch-size', '8', '--dropout', '.1')
-    assert start(tmp_path, *options, '--out', 'whole').wait() == 0
-    cut = start(tmp_path, *options, '--out', 'cut')
+def test_resume_ends_with_the_same_bits(whole, how):
+    folder = whole.parent
+    cut = start(folder, *SLOW, '--out', 'cut')
     while not (line := cut.stdout.readline()).startswith('    2  '):
         assert line, cut.stderr.read()
     time.sleep(.05)  # into the third epoch
     cut.send_signal(how)
     output, _ = cut.communicate()
     if how == signal.SIGINT:
-        assert cut.returncode == 130
-        assert 'python training.py --resume --out cut' in output and (tmp_path / 'cut').exists()
-    assert (tmp_path / 'cut.state').exists()
-    rest = start(tmp_path, '--out', 'cut', '--resume')  # the other options are remembered
+        assert cut.returncode == 130 and not list(folder.glob('*.tmp'))
+        assert 'python training.py --resume --out cut' in output and (folder / 'cut').exists()
+    assert (folder / 'cut.state').exists()
+    rest = start(folder, '--out', 'cut', '--resume')  # the other options are remembered
     output, error = rest.communicate()
     assert rest.returncode == 0, error
     assert '\n    6  ' in output and '\n    2  ' not in output
-    assert (tmp_path / 'whole').read_bytes() == (tmp_path / 'cut').read_bytes()
-    assert not (tmp_path / 'cut.state').exists() and not list(tmp_path.glob('*.tmp'))
+    assert whole.read_bytes() == (folder / 'cut').read_bytes()
+    assert not (folder / 'cut.state').exists()
 
 
 def test_resume_of_another_training_or_of_none(here, capsys, monkeypatch):
@@ -262,6 +272,8 @@ def test_resume_of_another_training_or_of_none(here, capsys, monkeypatch):
     monkeypatch.setattr(training, 'print_row', killed)
     assert main(SMALL) == 130
     assert "--epochs: found 9, expected 3" in fails(capsys, '--resume', '--epochs', '9')
+    save('data_train_lift.pkl', sample(300, seed=9))
+    assert '--data: found other poses' in fails(capsys, '--resume')
     (here / 'liftModel.state').write_bytes(b'no state')
     assert 'liftModel.state: found no state of a training' in fails(capsys, '--resume')
 
