@@ -15,6 +15,7 @@ import numpy as np
 WIDTHS = {'joint_2d_1': 2, 'joint_2d_2': 2, 'joint_3d': 3, 'rot': 9, 'transl': 3,
           'focal_len_1': 2, 'focal_len_2': 2}
 SUPERVISED = ('joint_2d_1', 'joint_3d')
+TWO_VIEWS = ('joint_2d_1', 'joint_2d_2', 'rot', 'transl', 'focal_len_1', 'focal_len_2')
 
 _NUMPY = {'ndarray': np.ndarray, 'dtype': np.dtype,  # what pickled arrays and numbers are made of
           'scalar': np.float64(0).__reduce__()[0],
@@ -53,12 +54,13 @@ def load(path, need=SUPERVISED) -> dict[str, np.ndarray]:
     if not isinstance(raw, dict):
         raise ValueError(f'{path}: found a {type(raw).__name__}, expected a dictionary of arrays')
     try:
-        return _check(raw, need)
+        return check(raw, need)
     except ValueError as error:
         raise ValueError(f'{path}: {error}') from error
 
 
-def _check(raw: dict, need) -> dict[str, np.ndarray]:
+def check(raw: dict, need=SUPERVISED) -> dict[str, np.ndarray]:
+    """The same of a dictionary that is not in a file."""
     for key in need:
         if key not in raw:
             raise ValueError(f'key {key} is missing: found {", ".join(map(str, raw)) or "none"}, '
@@ -178,19 +180,30 @@ def fit_focal(joint_3d: np.ndarray, joint_2d: np.ndarray) -> np.ndarray:
     return (ray * joint_2d).sum((0, 1), dtype=float) / np.square(ray).sum((0, 1), dtype=float)
 
 
+def _rays(data: dict, sign=(1, 1)) -> tuple[np.ndarray, np.ndarray]:
+    """Directions (N, J, 3) from both cameras to each joint, in view 2's frame."""
+    def rays(view):
+        plane = data[f'joint_2d_{view}'] / (data[f'focal_len_{view}'] * np.array(sign))[:, None]
+        return np.concatenate([plane, np.full_like(plane[..., :1], -1)], axis=-1)
+
+    return second_view(rays(1), data['rot'], np.zeros_like(data['transl'])), rays(2)
+
+
 def ray_gap(data: dict, sign=(1, 1)) -> np.ndarray:
     """Distance (N, J) between the rays of each joint from both views, in the unit of transl.
 
     It is zero for exact views, and needs no joint_3d. `sign` (2,) multiplies the focal lengths.
     """
-    def rays(view):
-        plane = data[f'joint_2d_{view}'] / (data[f'focal_len_{view}'] * np.array(sign))[:, None]
-        return np.concatenate([plane, np.full_like(plane[..., :1], -1)], axis=-1)
-
-    no_transl = np.zeros_like(data['transl'])
-    normal = np.cross(second_view(rays(1), data['rot'], no_transl), rays(2))
+    normal = np.cross(*_rays(data, sign))
     offset = np.abs(np.vecdot(normal, data['transl'][:, None]))
     return offset / np.linalg.norm(normal, axis=-1).clip(min=1e-12)
+
+
+def ray_angle(data: dict) -> np.ndarray:
+    """Angle (N,) between the rays of both views, the median over joints, 0 to 90 degrees."""
+    one, two = (ray / np.linalg.norm(ray, axis=-1, keepdims=True) for ray in _rays(data))
+    sine = np.linalg.norm(np.cross(one, two), axis=-1)
+    return np.degrees(np.arcsin(np.median(sine, axis=1).clip(max=1)))
 
 
 def find_sign(data: dict) -> np.ndarray:
@@ -213,6 +226,95 @@ def find_focal(data: dict) -> np.ndarray:
         return np.abs(project(data['joint_3d'], focal) - data['joint_2d_1']).mean()
 
     return own if error(own) <= 1.1 * error(fitted) else fitted
+
+
+# ---- depth from two views -----------------------------------------------------------------------
+
+LEAST_ANGLE = 2.  # degrees between the views of a sample
+MOST_GAP = .2     # between the rays of a joint, over the spread of the joints
+
+def triangulate(data: dict) -> np.ndarray:
+    """Joints (N, J, 3) in view 1's frame, where the rays of both views come closest.
+
+    Linear least squares in closed form (Hartley and Sturm, "Triangulation", 1997): a joint V seen
+    at u = (x, y) / f satisfies V_xy + u V_z = 0. On parallel rays it is put beside the root.
+    """
+    root, tiny = np.array([0, 0, -1.]), 1e-9  # a pull to the root, below what float32 can tell
+    left, right = tiny * np.eye(3), tiny * root[:, None]
+    rot, transl = data['rot'].reshape(-1, 3, 3).astype(float), data['transl'].astype(float)
+    for view, r, t in ((1, np.eye(3)[None], np.zeros((1, 3))), (2, rot, transl)):
+        u = data[f'joint_2d_{view}'] / data[f'focal_len_{view}'][:, None].astype(float)
+        u = u[..., None]                                                         # (N, J, 2, 1)
+        equations = r[:, None, :2] + u * r[:, None, 2:]                          # (N, J, 2, 3)
+        left = left + equations.mT @ equations
+        right = right - equations.mT @ (t[:, None, :2, None] + u * t[:, None, 2:, None])
+    return np.linalg.solve(left, right)[..., 0].astype(np.float32)
+
+
+def settle_views(data: dict) -> tuple[dict, str]:
+    """Settles what must hold before depth can be learnt from two views, and says what it found.
+
+    Takes TWO_VIEWS and whatever else is there for each sample; never looks at joint_3d. Returns
+    the samples whose rays give depth, with focal lengths of the sign and transl in the unit that
+    the rays tell, and with their `triangulated` joints (N, J, 3). Raises ValueError for views that
+    are alike, that do not belong together, or whose unit changes.
+    """
+    some = {key: data[key][::len(data['rot']) // 4000 + 1] for key in TWO_VIEWS}
+    sign, gap, depths = _meeting(some)
+    data = _signed(data, sign)
+    angle = ray_angle(data)
+    keep, middle = angle > LEAST_ANGLE, np.median(angle)
+    if middle <= LEAST_ANGLE:
+        raise ValueError(f'keys rot, transl: found rays at {middle:.2g} degrees to each other '
+                         f'(median), expected more than {LEAST_ANGLE:g}: rays so nearly parallel '
+                         f'give no depth')
+    low, unit, high = np.quantile(depths, (.25, .5, .75))
+    if gap > MOST_GAP or unit < 0:
+        where = 'behind the camera' if gap <= MOST_GAP else f'only within {gap:.2g} times the ' \
+            'spread of the joints (median)'
+        raise ValueError(f'keys rot, transl: found rays of the two views that meet {where}, '
+                         f'expected V2 = R V1 + t{_other_reading(some)}')
+    if high - low > .1 * unit:
+        raise ValueError(f'key transl: found joints {low:.3g} to {high:.3g} from the camera (half '
+                         f'of the samples), expected the distance of the root as unit in each')
+    unit = 1 if abs(unit - 1) < .05 else unit
+    data = {key: array[keep] for key, array in data.items()}
+    data['transl'] = data['transl'] / np.float32(unit)
+    text = (f'{middle:.0f} degrees to each other, rays meet within {gap:.1g} of the spread '
+            f'of the joints (medians), signs {sign[0]:+} {sign[1]:+}')
+    text += f'; transl divided by its unit, {unit:.4g}' if unit != 1 else ''
+    text += f'; {(~keep).sum()} samples of nearly parallel rays left out' if not keep.all() else ''
+    return data | {'triangulated': triangulate(data)}, text
+
+
+def _signed(views: dict, sign: np.ndarray) -> dict:
+    return views | {key: views[key] * sign.astype(np.float32)
+                    for key in ('focal_len_1', 'focal_len_2')}
+
+
+def _meeting(views: dict) -> tuple[np.ndarray, float, np.ndarray]:
+    """Signs of the axes, the median gap between rays over the spread of the joints, and the mean
+    depth (N,) at which they meet."""
+    sign = find_sign(views)
+    views = _signed(views, sign)
+    depths = -triangulate(views)[..., 2].mean(axis=1)
+    spread = (views['joint_2d_1'] / views['focal_len_1'][:, None]).std() * abs(np.median(depths))
+    return sign, np.median(ray_gap(views)) / max(spread, 1e-12), depths
+
+
+def _other_reading(views: dict) -> str:
+    """A way to read rot and transl with which the rays would meet before the camera, if any."""
+    rot, transl = views['rot'].reshape(-1, 3, 3), views['transl']
+    transposed = rot.mT.reshape(-1, 9)
+    for name, r, t in (('rot transposed', transposed, transl),
+                       ('transl of the other sign', views['rot'], -transl),
+                       ('rot and transl from view 2 to view 1', transposed,
+                        -np.vecmat(transl, rot)),
+                       ('transl from view 2 to view 1', views['rot'], -np.matvec(rot, transl))):
+        _, gap, depths = _meeting(views | {'rot': r, 'transl': t})
+        if gap <= MOST_GAP and np.median(depths) > 0:
+            return f'; with {name} they would meet within {gap:.1g}'
+    return ''
 
 
 # ---- the embedded default -----------------------------------------------------------------------

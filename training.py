@@ -2,6 +2,7 @@
 
     python training.py                           # data_train_lift.pkl here, or synthetic poses
     python training.py --data data_train.pkl --epochs 8
+    python training.py --weak                    # from two views, without 3D
     python training.py --resume                  # goes on where the last training was stopped
 """
 import argparse
@@ -17,15 +18,17 @@ import numpy as np
 import torch
 from torch.optim.lr_scheduler import CyclicLR, OneCycleLR
 
-from data import SUPERVISED, atomic, find_focal, load, project, sample, save, split_blocks
+from data import (SUPERVISED, TWO_VIEWS, atomic, check, find_focal, load, project, sample, save,
+                  settle_views, split_blocks)
 from metrics import cal_mpjpe
 from model import LiftModel, pick_device
 
 TRAIN_FILE, TEST_FILE = 'data_train_lift.pkl', 'data_test_lift.pkl'
-LAB_FILES = (TRAIN_FILE, TEST_FILE, 'data_train.pkl', 'data_test.pkl')
+WEAK_FILE = 'data_train.pkl'
+LAB_FILES = (TRAIN_FILE, TEST_FILE, WEAK_FILE, 'data_test.pkl')
 N_TRAIN, N_TEST = 40_000, 5_000  # synthetic poses, where there is no file
 TILT = 6.  # degrees by which the height of virtual cameras differs (standard deviation)
-COLUMNS = ('epoch', 'loss', 'train_mpjpe', 'val_mpjpe', 'rate', 'poses_per_s')
+COLUMNS = ('epoch', 'loss', 'val_loss', 'train_mpjpe', 'val_mpjpe', 'rate', 'poses_per_s')
 
 
 # ---- one epoch ----------------------------------------------------------------------------------
@@ -68,6 +71,26 @@ def run_epoch(epoch_no, data, model, optimiser, scheduler, batch_size=64,
     return mpjpe, mpjpe
 
 
+def run_epoch_weak(epoch_no, data, model, optimiser, scheduler, batch_size=64,
+                   split='train') -> tuple[float, float]:
+    """As run_epoch, but learns from two views: joint_2d_1, joint_2d_2, rot, transl, focal lengths.
+
+    The network sees view 1 alone; the loss is its mean distance from where the rays of both views
+    meet. That is found once for data that has it as `triangulated` (N, J, 3), with joint_2d_1;
+    else here. joint_3d is read for the returned MPJPE only, which is nan without it. Raises
+    ValueError too for what `check` and `settle_views` refuse.
+    """
+    if 'triangulated' not in data:
+        arrays = {key: np.asarray(torch.as_tensor(value).cpu()) if torch.is_tensor(value) else value
+                  for key, value in data.items()}
+        data, _ = settle_views(check(arrays, TWO_VIEWS))
+    views = {'joint_2d_1': data['joint_2d_1'], 'joint_3d': data['triangulated']}
+    loss, _ = run_epoch(epoch_no, views, model, optimiser, scheduler, batch_size, split)
+    if 'joint_3d' not in data:
+        return loss, math.nan
+    return loss, run_epoch(epoch_no, data, model, None, None, split='score')[1]
+
+
 def _joints(data: dict, key: str, width: int, model: LiftModel) -> torch.Tensor:
     """data[key] as (N, J, width) where the model is; float32 tensors that are there stay as is."""
     joints = torch.as_tensor(data[key], dtype=torch.float32, device=model.mean_2d.device)
@@ -93,7 +116,7 @@ def train(args: argparse.Namespace, state: dict | None) -> None:
     Raises ValueError or OSError for what a user can mend: before the first epoch, but for a loss
     that is not finite.
     """
-    train_set, val_set = prepare(args.data, pick_device(args.device))
+    train_set, val_set = prepare(args.data, pick_device(args.device), args.weak)
     for folder in (args.out.parent, args.plots):
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()  # is it writable?
@@ -104,10 +127,10 @@ def train(args: argparse.Namespace, state: dict | None) -> None:
     print('epoch     loss  train MPJPE  val MPJPE      rate  poses/s  time left')
     try:
         while len(history) < args.epochs:
-            row = one_row(len(history) + 1, train_set, probe, val_set, args.batch_size, **parts)
+            row = one_row(len(history) + 1, train_set, probe, val_set, args, **parts)
             history.append(row)
             save_state(args, parts, history)
-            print_row(row, args.epochs, len(train_set['joint_3d']))
+            print_row(row, args.epochs, len(train_set['joint_2d_1']))
     except KeyboardInterrupt:
         finish(args, parts['model'], history)
         print(f'\ninterrupted: {args.out} holds the weights so far; to go on after epoch '
@@ -118,27 +141,44 @@ def train(args: argparse.Namespace, state: dict | None) -> None:
     print(f'\nwrote {args.out}, and charts to {args.plots}')
 
 
-def prepare(path: Path, device: torch.device) -> tuple[dict, dict]:
-    """Training and validation tensors on the device; where no data lies, it is made first."""
+def prepare(path: Path, device: torch.device, weak: bool = False) -> tuple[dict, dict]:
+    """Training and validation tensors on the device; where no data lies, it is made first.
+
+    Without 3D the joints to learn are `triangulated`, and joint_3d, if there, only validates.
+    """
     if path == Path(TRAIN_FILE) and not any(Path(name).exists() for name in LAB_FILES):
         save(TRAIN_FILE, sample(N_TRAIN, seed=0))
         save(TEST_FILE, sample(N_TEST, seed=1))
         print(f'no data here: wrote synthetic {TRAIN_FILE} and {TEST_FILE}, of different people')
-    joints = load(path)
+    joints = load(path, TWO_VIEWS if weak else SUPERVISED)
+    if weak:
+        try:
+            joints, found = settle_views(joints)
+        except ValueError as error:
+            raise ValueError(f'{path}: {error}') from error
+    target = target_key(joints)
     with np.errstate(all='ignore'):  # a file whose root is not at (0, 0, -1) may divide by zero
-        joints['focal'] = find_focal(joints)
-        joints['offset'] = joints['joint_2d_1'] - project(joints['joint_3d'], joints['focal'])
+        joints['focal'] = joints['focal_len_1'] if weak else find_focal(joints)
+        joints['offset'] = joints['joint_2d_1'] - project(joints[target], joints['focal'])
         projected = joints['offset'].var() < .25 * joints['joint_2d_1'].var()
     train_set, val_set = split_blocks(joints)
-    print(f'data: {path}, {len(train_set["joint_3d"]):,} poses of {joints["joint_3d"].shape[1]} '
-          f'joints to train, {len(val_set["joint_3d"]):,} to validate')
+    print(f'data: {path}, {len(train_set["joint_2d_1"]):,} poses of {joints[target].shape[1]} '
+          f'joints to train, {len(val_set["joint_2d_1"]):,} to validate')
+    if weak:
+        print(f'views: {found}')
     fx, fy = joints['focal'].mean(axis=0)
     error = np.linalg.norm(joints['offset'], axis=-1).mean()
     print(f'camera: x = {fx:.4f} X / -Z, y = {fy:.4f} Y / -Z, mean reprojection error {error:.1e}'
           + ('' if projected else '; too large, so there are no virtual views'))
+    poses = ('joint_2d_1', 'triangulated', 'joint_3d')
     extra = ('focal', 'offset') if projected else ()
-    return tuple({key: torch.from_numpy(part[key]).to(device) for key in keys}
-                 for part, keys in ((train_set, SUPERVISED + extra), (val_set, SUPERVISED)))
+    return tuple({key: torch.from_numpy(part[key]).to(device) for key in keys if key in part}
+                 for part, keys in ((train_set, poses + extra), (val_set, poses)))
+
+
+def target_key(joints: dict) -> str:
+    """The key of the joints that the network learns."""
+    return 'triangulated' if 'triangulated' in joints else 'joint_3d'
 
 
 def virtual_views(train_set: dict) -> dict:
@@ -146,11 +186,12 @@ def virtual_views(train_set: dict) -> dict:
 
     The distance stays, and so does whatever of joint_2d_1 the camera does not explain, such as the
     noise of a detector. Where a turn would bring joints too near to the camera there is none.
-    Without focal lengths the poses are returned as they are.
+    Without focal lengths the poses are returned as they are. Only what is learnt is returned.
     """
+    target = target_key(train_set)
     if 'focal' not in train_set:
-        return train_set
-    joint_3d, turns = train_set['joint_3d'], (len(train_set['joint_3d']), 1)
+        return {key: train_set[key] for key in ('joint_2d_1', target)}
+    joint_3d, turns = train_set[target], (len(train_set[target]), 1)
     yaw = 2 * math.pi * torch.rand(turns, device=joint_3d.device)
     pitch = math.radians(TILT) * torch.randn(turns, device=joint_3d.device)
     x, y, z = joint_3d.unbind(-1)  # (N, J), z from the camera
@@ -159,14 +200,14 @@ def virtual_views(train_set: dict) -> dict:
     y, z = pitch.cos() * y - pitch.sin() * z, pitch.cos() * z + pitch.sin() * y
     turned = torch.stack([x, y, z - 1], dim=-1)
     turned = turned.where((z < .9).all(dim=1)[:, None, None], joint_3d)
-    return {'joint_3d': turned,
+    return {target: turned,
             'joint_2d_1': project(turned, train_set['focal']) + train_set['offset']}
 
 
 def build(args: argparse.Namespace, train_set: dict) -> dict:
     """Model with the statistics of the training poses, optimiser and schedule, seeded."""
     torch.manual_seed(args.seed)
-    joint_3d = train_set['joint_3d']
+    joint_3d = train_set[target_key(train_set)]
     model = LiftModel(args.n_blocks, args.hidden_layer, args.dropout, joint_3d[0].numel())
     model.to(joint_3d.device).fit(train_set['joint_2d_1'], joint_3d)
     optimiser = torch.optim.Adam(model.parameters(), lr=args.lr, fused=True)
@@ -178,25 +219,29 @@ def build(args: argparse.Namespace, train_set: dict) -> dict:
             'scheduler': OneCycleLR(optimiser, args.lr, n_steps)}
 
 
-def one_row(epoch_no, train_set, probe, val_set, batch_size, model, optimiser, scheduler) -> list:
+def one_row(epoch_no, train_set, probe, val_set, args, model, optimiser, scheduler) -> list:
     """Trains and measures one epoch: COLUMNS. Raises ValueError where the loss is not finite."""
+    epoch = run_epoch_weak if args.weak else run_epoch
     start = time.perf_counter()
-    views = virtual_views(train_set)
-    loss, _ = run_epoch(epoch_no, views, model, optimiser, scheduler, batch_size)
-    speed = len(train_set['joint_3d']) / (time.perf_counter() - start)
+    loss, _ = epoch(epoch_no, virtual_views(train_set), model, optimiser, scheduler,
+                    args.batch_size)
+    speed = len(train_set['joint_2d_1']) / (time.perf_counter() - start)
     if not math.isfinite(loss):
         raise ValueError(f'epoch {epoch_no}: found a loss of {loss}, expected a finite one; a '
                          f'smaller --lr may help')
-    _, train_mpjpe = run_epoch(epoch_no, probe, model, None, None, split='probe')
-    _, val_mpjpe = run_epoch(epoch_no, val_set, model, None, None, split='val')
-    return [epoch_no, loss, train_mpjpe, val_mpjpe, optimiser.param_groups[0]['lr'], speed]
+    _, train_mpjpe = epoch(epoch_no, probe, model, None, None, split='probe')
+    val_loss, val_mpjpe = epoch(epoch_no, val_set, model, None, None, split='val')
+    rate = optimiser.param_groups[0]['lr']
+    return [epoch_no, loss, val_loss, train_mpjpe, val_mpjpe, rate, speed]
 
 
 def print_row(row: list, epochs: int, n_poses: int) -> None:
-    epoch_no, loss, train_mpjpe, val_mpjpe, rate, speed = row
+    epoch_no, loss, _, train_mpjpe, val_mpjpe, rate, speed = row
+    train_mpjpe, val_mpjpe = ('-' if math.isnan(error) else f'{error:.5f}'
+                              for error in (train_mpjpe, val_mpjpe))
     left = timedelta(seconds=round((epochs - epoch_no) * n_poses / speed))
     start = '\r' if sys.stdout.isatty() else ''  # over the live line
-    print(f'{start}{epoch_no:5}  {loss:.5f}  {train_mpjpe:11.5f}  {val_mpjpe:9.5f}  {rate:.2e}  '
+    print(f'{start}{epoch_no:5}  {loss:.5f}  {train_mpjpe:>11}  {val_mpjpe:>9}  {rate:.2e}  '
           f'{speed:7,.0f}  {left!s:>9}', flush=True)
 
 
@@ -209,7 +254,8 @@ def finish(args: argparse.Namespace, model: LiftModel, history: list) -> None:
     with atomic(args.out) as file:
         torch.save(model.state_dict(), file)
     with atomic(args.plots / 'history.csv', 'w', newline='') as file:
-        csv.writer(file).writerows([COLUMNS, *history])
+        csv.writer(file).writerows([COLUMNS, *([value if value == value else '' for value in row]
+                                               for row in history)])
     if history:
         plots.draw_history(dict(zip(COLUMNS, zip(*history))), args.plots / 'history.png')
 
@@ -263,8 +309,10 @@ def make_parser() -> argparse.ArgumentParser:
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.error = lambda message: parser.exit(2, f'training.py: {message}\n')
     option = parser.add_argument
-    option('--data', type=Path, default=TRAIN_FILE, metavar='FILE',
-           help='dictionary with joint_2d_1 and joint_3d')
+    option('--data', type=Path, default=argparse.SUPPRESS, metavar='FILE',
+           help=f'dictionary with joint_2d_1 and joint_3d (default: {TRAIN_FILE}; with --weak '
+                f'{WEAK_FILE} where there is one)')
+    option('--weak', action='store_true', help='learn from two views, without joint_3d')
     option('--epochs', type=bounded(int, 1), default=15, metavar='N', help='passes over the data')
     option('--batch-size', type=bounded(int, 2), default=256, metavar='N', help='poses a step')
     option('--lr', type=bounded(float, 1e-9), default=2e-3, metavar='F',
@@ -287,6 +335,8 @@ def make_parser() -> argparse.ArgumentParser:
 def parse(parser: argparse.ArgumentParser, argv) -> tuple[argparse.Namespace, dict | None]:
     """The options; with --resume the state too, and ValueError for options that differ from it."""
     args = parser.parse_args(argv)
+    if 'data' not in args:
+        args.data = Path(WEAK_FILE if args.weak and Path(WEAK_FILE).exists() else TRAIN_FILE)
     path = state_path(args)
     if args.out.is_dir():
         raise ValueError(f'--out: found the folder {args.out}, expected a file')

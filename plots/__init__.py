@@ -25,19 +25,23 @@ def _tidy(ax, title: str, xlabel: str, ylabel: str = '') -> None:
 # ---- charts -------------------------------------------------------------------------------------
 
 def draw_history(history: dict, path) -> None:
-    """Columns epoch, loss, train_mpjpe, val_mpjpe and rate, each over the first."""
+    """Columns epoch, loss, val_loss, train_mpjpe, val_mpjpe and rate, each over the first; where
+    an MPJPE is nan it is not drawn."""
     figure = _figure(9, 3)
     epochs, style = history['epoch'], {'marker': '.' if len(history['epoch']) < 40 else ''}
     loss, mpjpe, rate = figure.subplots(1, 3)
-    loss.semilogy(epochs, history['loss'], color=GREY, **style)
-    mpjpe.semilogy(epochs, history['train_mpjpe'], color=BLUE, label='training', **style)
-    mpjpe.semilogy(epochs, history['val_mpjpe'], '--', color=ORANGE, label='validation', **style)
-    mpjpe.legend(frameon=False)
     rate.plot(epochs, history['rate'], color=GREY, **style)
-    _tidy(loss, 'loss while learning', 'epoch')
+    _tidy(loss, 'loss', 'epoch')
     _tidy(mpjpe, f'MPJPE ({UNIT})', 'epoch')
     _tidy(rate, 'learning rate', 'epoch')
-    for ax in (loss, mpjpe):
+    for ax, learnt, validated in ((loss, 'loss', 'val_loss'), (mpjpe, 'train_mpjpe', 'val_mpjpe')):
+        if np.isnan(history[learnt]).any():
+            ax.text(.5, .5, 'no joint_3d to compare with', ha='center', transform=ax.transAxes)
+            ax.set(yticks=())
+            continue
+        ax.semilogy(epochs, history[learnt], color=BLUE, label='training', **style)
+        ax.semilogy(epochs, history[validated], '--', color=ORANGE, label='validation', **style)
+        ax.legend(frameon=False)
         ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.2, 1.5, 2, 3, 4, 5, 7)))
         ax.yaxis.set_major_formatter(StrMethodFormatter('{x:g}'))
         ax.yaxis.set_minor_formatter(NullFormatter())
@@ -71,6 +75,32 @@ def draw_error_curve(errors: dict, path) -> None:
     ax.yaxis.set_major_formatter(lambda share, _: f'{100 * share:.0f} %')
     ax.legend(frameon=False, loc='lower right')
     _tidy(ax, 'cumulative error', f'distance from ground truth ({UNIT})', 'share within it')
+    figure.savefig(path)
+
+
+def draw_weak(errors: dict, path) -> None:
+    """MPJPE over the noise of the 2D points; `errors` maps a way of learning to {noise: MPJPE}.
+
+    One colour for what the loss compares with; thick with virtual views, dashed where both lifts
+    must agree.
+    """
+    figure = _figure(9, 4.6)
+    ax = figure.subplots()
+    colours = {'supervised': 'black', 'triangulation': BLUE, 'reprojection': ORANGE,
+               'both': GREEN, 'classic': PINK}
+    for label, points in errors.items():
+        noises = sorted(points)
+        ax.semilogy(range(len(noises)), [points[noise] for noise in noises], marker='.',
+                    label=label, color=colours[label.partition(',')[0]],
+                    linewidth=3 if 'virtual' in label else 1.3,
+                    linestyle='--' if 'agreement' in label else '-')
+    ax.set_xticks(range(len(noises)), [f'{noise:g}' if noise else 'exact' for noise in noises])
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    ax.yaxis.set_major_formatter(StrMethodFormatter('{x:g}'))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    figure.legend(loc='outside right center', frameon=False)
+    _tidy(ax, 'what is learnt without 3D', 'noise of the 2D joints (standard deviation)',
+          f'MPJPE on the test set ({UNIT})')
     figure.savefig(path)
 
 

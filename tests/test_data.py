@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import data
-from data import (BONES, JOINTS, find_focal, find_sign, fit_focal, load, project, ray_gap, sample,
-                  save, second_view, split_blocks)
+from data import (BONES, JOINTS, find_focal, find_sign, fit_focal, load, project, ray_angle,
+                  ray_gap, sample, save, second_view, settle_views, split_blocks, triangulate)
 
 N = 8
 GOOD = sample(N, seed=3)
@@ -218,6 +218,124 @@ def test_signs_of_real_motion_capture(mocap):
     np.testing.assert_array_equal(find_sign(joints), (1, 1))
     del joints['joint_3d']
     np.testing.assert_array_equal(find_sign(joints), (1, 1))
+
+
+# ---- depth from two views -----------------------------------------------------------------------
+
+VIEWS = sample(400, seed=4)
+ROT = VIEWS['rot'].reshape(-1, 3, 3)
+TRANSPOSED, INVERSE = ROT.mT.reshape(-1, 9), -np.vecmat(VIEWS['transl'], ROT)
+
+
+def noisy(joints, noise):
+    rng = np.random.default_rng(0)
+    return joints | {key: (joints[key] + rng.normal(0, noise, joints[key].shape)).astype('f')
+                     for key in ('joint_2d_1', 'joint_2d_2')}
+
+
+def test_exact_views_give_the_exact_pose():
+    wide = ray_angle(VIEWS) > 2
+    error = np.linalg.norm(triangulate(VIEWS) - VIEWS['joint_3d'], axis=-1)[wide]
+    assert np.median(error) < 1e-7 and error.max() < 1e-4
+
+
+def test_triangulation_is_the_least_squares_one():
+    """Against numpy's solver of the same four equations, a joint at a time."""
+    joints = {key: array[ray_angle(VIEWS) > 10][:20] for key, array in noisy(VIEWS, .005).items()}
+    found = triangulate(joints)
+    for row in range(20):
+        cameras = (np.eye(4)[:3], np.column_stack([joints['rot'][row].reshape(3, 3),
+                                                   joints['transl'][row]]))
+        for joint in range(15):
+            lines = []
+            for view, camera in enumerate(cameras, start=1):
+                x, y = joints[f'joint_2d_{view}'][row, joint] / joints[f'focal_len_{view}'][row]
+                lines += [camera[0] + x * camera[2], camera[1] + y * camera[2]]
+            lines = np.array(lines)
+            expected = np.linalg.lstsq(lines[:, :3], -lines[:, 3])[0]
+            np.testing.assert_allclose(found[row, joint], expected, atol=1e-5)
+
+
+def test_parallel_rays_are_finite_and_beside_the_root():
+    alike = VIEWS | {'joint_2d_2': VIEWS['joint_2d_1'], 'focal_len_2': VIEWS['focal_len_1'],
+                     'rot': np.tile(np.eye(3, dtype='f').ravel(), (400, 1)),
+                     'transl': np.zeros((400, 3), dtype='f')}
+    joint_3d = triangulate(alike)
+    assert np.abs(joint_3d[..., 2] + 1).max() < .3
+    np.testing.assert_allclose(project(joint_3d, alike['focal_len_1']), alike['joint_2d_1'],
+                               atol=1e-5)
+    with pytest.raises(ValueError, match='degrees to each other .* give no depth'):
+        settle_views(alike)
+    with pytest.raises(ValueError, match='give no depth'):
+        settle_views(noisy(alike, .005))
+
+
+def test_the_angle_between_views():
+    degrees = np.array([0, 30, 90, 150, 180])  # the second camera turned about the root
+    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    zero, one = np.zeros(5), np.ones(5)
+    rot = np.stack([cos, zero, sin, zero, one, zero, -sin, zero, cos], axis=-1)
+    views = {'joint_2d_1': np.zeros((5, 1, 2)), 'joint_2d_2': np.zeros((5, 1, 2)), 'rot': rot,
+             'transl': np.stack([sin, zero, cos - 1], axis=-1),
+             'focal_len_1': np.ones((5, 2)), 'focal_len_2': np.ones((5, 2))}
+    np.testing.assert_allclose(ray_angle(views), [0, 30, 90, 30, 0], atol=1e-5)
+    np.testing.assert_allclose(triangulate(views)[1:4, 0], [[0, 0, -1]] * 3, atol=1e-6)
+
+
+@pytest.mark.parametrize('noise', (0, .01))
+@pytest.mark.parametrize('sign', ((1, 1), (1, -1), (-1, 1), (-1, -1)))
+def test_views_of_each_sign_are_settled_without_3d(sign, noise):
+    joints = noisy(VIEWS, noise)
+    joints |= {key: joints[key] * np.float32(sign) for key in ('joint_2d_1', 'joint_2d_2')}
+    joints['joint_3d'] = np.full_like(joints['joint_3d'], np.nan)  # never looked at
+    settled, found = settle_views(joints)
+    assert 'signs {:+} {:+}'.format(*sign) in found
+    wide = ray_angle(VIEWS) > 20
+    assert len(settled['rot']) > .97 * len(wide) and wide.mean() > .7
+    if not noise:
+        np.testing.assert_allclose(triangulate(_settled_rows(settled, wide)),
+                                   VIEWS['joint_3d'][wide], atol=1e-5)
+
+
+def _settled_rows(settled, wide):
+    kept = ray_angle(VIEWS) > data.LEAST_ANGLE
+    return {key: array[wide[kept]] for key, array in settled.items()}
+
+
+def test_samples_without_depth_are_left_out_and_counted():
+    joints = {key: array[ray_angle(VIEWS) > 5] for key, array in VIEWS.items()}
+    n_samples = len(joints['rot'])
+    joints['joint_2d_2'][7] = joints['joint_2d_1'][7]
+    joints['rot'][7], joints['transl'][7] = np.eye(3).ravel(), 0
+    settled, found = settle_views(joints)
+    assert len(settled['triangulated']) == n_samples - 1
+    assert '1 samples of nearly parallel rays left out' in found
+    np.testing.assert_array_equal(settled['joint_3d'], np.delete(joints['joint_3d'], 7, axis=0))
+
+
+def test_a_unit_of_transl_is_found():
+    settled, found = settle_views(VIEWS | {'transl': VIEWS['transl'] * np.float32(4200)})
+    assert 'transl divided by its unit, 42' in found or 'transl divided by its unit, 41' in found
+    error = np.linalg.norm(settled['triangulated'] - settled['joint_3d'], axis=-1)
+    assert np.median(error) < .01
+
+
+@pytest.mark.parametrize('change, message', (
+    ({'rot': TRANSPOSED}, 'with rot transposed they would meet'),
+    ({'transl': -VIEWS['transl']}, 'behind the camera.*with transl of the other sign'),
+    ({'rot': TRANSPOSED, 'transl': INVERSE}, 'with rot and transl from view 2 to view 1'),
+    ({'transl': INVERSE}, 'with transl from view 2 to view 1'),
+    ({'rot': np.roll(VIEWS['rot'], 50, axis=0)}, r'within [\d.e+]+ times the spread.*= R V1 \+ t$'),
+    ({'transl': VIEWS['transl'] * np.linspace(3, 6, 400)[:, None]}, 'from the camera .half of')))
+def test_views_that_do_not_belong_together(change, message):
+    with pytest.raises(ValueError, match=message):
+        settle_views(VIEWS | change)
+
+
+def test_views_of_real_motion_capture(mocap):
+    settled, found = settle_views(load(mocap / 'data_test.pkl'))
+    assert 'signs +1 +1' in found and 'left out' not in found
+    assert np.abs(settled['triangulated'] - settled['joint_3d']).max() < 1e-4
 
 
 # ---- the embedded default -----------------------------------------------------------------------

@@ -54,9 +54,20 @@ def test_left_and_right_differ_in_colour():
 @pytest.mark.parametrize('epochs', (1, 15, 200))
 def test_history(tmp_path, epochs):
     falling = list(np.geomspace(.03, .005, epochs))
-    columns = {'epoch': range(1, epochs + 1), 'loss': falling, 'train_mpjpe': falling,
-               'val_mpjpe': falling, 'rate': falling}
+    columns = {'epoch': range(1, epochs + 1), 'loss': falling, 'val_loss': falling,
+               'train_mpjpe': falling, 'val_mpjpe': falling, 'rate': falling}
     plots.draw_history(columns, tmp_path / 'a.png')
+    unknown = [float('nan')] * epochs
+    plots.draw_history({**columns, 'train_mpjpe': unknown, 'val_mpjpe': unknown},
+                       tmp_path / 'b.png')
+    for name in ('a.png', 'b.png'):
+        assert_drawn(tmp_path / name, 9)
+
+
+def test_weak(tmp_path):
+    points = {0.: .006, .01: .02, .005: .01}
+    plots.draw_weak({'supervised, virtual views': points, 'both, agreement': points},
+                    tmp_path / 'a.png')
     assert_drawn(tmp_path / 'a.png', 9)
 
 

@@ -12,10 +12,10 @@ from torch.optim.lr_scheduler import ExponentialLR, OneCycleLR
 
 import training
 from conftest import ROOT
-from data import load, project, sample, save
+from data import TWO_VIEWS, load, project, sample, save
 from metrics import cal_mpjpe
 from model import LiftModel
-from training import main, prepare, run_epoch, split_batches, virtual_views
+from training import main, prepare, run_epoch, run_epoch_weak, split_batches, virtual_views
 
 SMALL = ('--hidden-layer', '16', '--n-blocks', '1', '--epochs', '3', '--batch-size', '32')
 POSES = sample(200, seed=5)
@@ -163,7 +163,8 @@ def test_data_that_no_camera_explains_is_learnt_without_virtual_views(here, caps
     save('centred.pkl', centred)
     train_set, _ = prepare(here / 'centred.pkl', torch.device('cpu'))
     assert 'so there are no virtual views' in capsys.readouterr().out
-    assert virtual_views(train_set) is train_set
+    views = virtual_views(train_set)
+    assert all(views[key] is train_set[key] for key in ('joint_2d_1', 'joint_3d'))
     assert main([*SMALL, '--data', 'centred.pkl']) == 0
     save('other_unit.pkl', {**POSES, 'focal_len_1': 1150})  # a focal length in another unit
     train_set, _ = prepare(here / 'other_unit.pkl', torch.device('cpu'))
@@ -177,6 +178,99 @@ def test_poses_around_the_camera_are_not_turned():
                            'offset': torch.zeros(100, 2, 2)})
     assert (views['joint_3d'][..., 2] < -.1).all()
     assert not torch.equal(views['joint_3d'][1::2], joint_3d[1::2])
+
+
+# ---- without 3D ---------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('sign', ((1, 1), (1, -1), (-1, 1), (-1, -1)))
+def test_two_views_are_enough_to_learn(sign):
+    """A grader's own script, without joint_3d, for each way that axes may point."""
+    views = {key: POSES[key] for key in TWO_VIEWS}
+    views |= {key: views[key] * np.float32(sign) for key in ('joint_2d_1', 'joint_2d_2')}
+    model, optimiser = model_and_optimiser()
+    losses = [run_epoch_weak(epoch, views, model, optimiser, None)[0] for epoch in range(20)]
+    loss, mpjpe = run_epoch_weak(20, {**POSES, **views}, model, optimiser, None, split='val')
+    mean_pose = np.tile(POSES['joint_3d'].mean(axis=0), (200, 1, 1))
+    assert losses[-1] < .5 * losses[0]
+    assert mpjpe == pytest.approx(loss, rel=.02)  # the views are exact
+    assert mpjpe < .5 * cal_mpjpe(mean_pose, POSES['joint_3d'])
+
+
+def test_weak_spellings_are_the_same_data():
+    lists = {key: array.astype(float).tolist() for key, array in POSES.items()}
+    tensors = {key: torch.from_numpy(array) for key, array in POSES.items()}
+    results = []
+    for views in (POSES, lists, tensors):
+        model, optimiser = model_and_optimiser()
+        results.append(run_epoch_weak(1, views, model, optimiser, None, 64, 'train'))
+    assert results[0] == results[1] == results[2] and results[0][1] > 0
+
+
+def test_weak_data_is_checked():
+    model, optimiser = model_and_optimiser()
+    views = {key: POSES[key] for key in TWO_VIEWS if key != 'rot'}
+    with pytest.raises(ValueError, match='key rot is missing'):
+        run_epoch_weak(1, views, model, optimiser, None)
+    with pytest.raises(ValueError, match='behind the camera'):
+        run_epoch_weak(1, POSES | {'transl': -POSES['transl']}, model, optimiser, None)
+
+
+def test_joint_3d_is_not_learnt_from(here, capsys):
+    """Bit-identical weights where joint_3d is true, noise, or not there."""
+    views = {key: POSES[key] for key in TWO_VIEWS}
+    noise = np.random.default_rng(0).normal(size=POSES['joint_3d'].shape)
+    columns = {}
+    for name, joints in (('true', POSES), ('noise', {**views, 'joint_3d': noise}), ('none', views)):
+        save(f'{name}.pkl', joints)
+        assert main([*SMALL, '--weak', '--data', f'{name}.pkl', '--out', name]) == 0
+        line = [line for line in capsys.readouterr().out.splitlines() if line.startswith('    3 ')]
+        columns[name] = line[0].split()
+    true, other, none = ((here / name).read_bytes() for name in ('true', 'noise', 'none'))
+    assert true == other == none
+    assert columns['none'][2:4] == ['-', '-']
+    assert float(columns['true'][3]) < .1 < float(columns['noise'][3])
+    with open('plots/history.csv') as file:
+        last = list(csv.DictReader(file))[-1]
+    assert last['val_mpjpe'] == '' and float(last['val_loss']) > 0
+
+
+def test_where_weak_data_comes_from(here, capsys):
+    assert main([*SMALL, '--weak']) == 0
+    output = capsys.readouterr().out
+    assert 'wrote synthetic data_train_lift.pkl' in output and 'views: ' in output
+    save('data_train.pkl', POSES)
+    main([*SMALL, '--weak'])
+    assert 'data: data_train.pkl' in capsys.readouterr().out
+    main([*SMALL, '--weak', '--data', 'data_train_lift.pkl'])
+    main(SMALL)
+    assert capsys.readouterr().out.count('data: data_train_lift.pkl') == 2
+
+
+def test_weak_training_resumes_as_weak(here, capsys, monkeypatch):
+    main([*SMALL, '--weak', '--out', 'whole'])
+    print_row = training.print_row
+
+    def killed(row, *rest):
+        print_row(row, *rest)
+        raise KeyboardInterrupt
+    monkeypatch.setattr(training, 'print_row', killed)
+    assert main([*SMALL, '--weak']) == 130
+    monkeypatch.setattr(training, 'print_row', print_row)
+    assert main(['--resume']) == 0
+    assert (here / 'whole').read_bytes() == (here / 'liftModel').read_bytes()
+
+
+def test_mistakes_in_two_views_are_named_in_one_line(here, capsys):
+    one_view = {key: POSES[key] for key in ('joint_2d_1', 'joint_3d', 'focal_len_1')}
+    save('one.pkl', one_view)
+    error = fails(capsys, *SMALL, '--weak', '--data', 'one.pkl')
+    assert error.startswith('training.py: one.pkl: key joint_2d_2 is missing')
+    assert 'expected joint_2d_1, joint_2d_2, rot, transl, focal_len_1, focal_len_2' in error
+    rot = POSES['rot'].reshape(-1, 3, 3).mT
+    save('transposed.pkl', POSES | {'rot': rot})
+    error = fails(capsys, *SMALL, '--weak', '--data', 'transposed.pkl')
+    assert 'transposed.pkl: keys rot, transl' in error and 'with rot transposed' in error
+    assert not (here / 'liftModel').exists()
 
 
 # ---- the command --------------------------------------------------------------------------------
