@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from data import SUPERVISED, find_focal, sample, save
 from metrics import cal_mpjpe
 from model import LiftModel
-from training import run_epoch, virtual_views
+from training import run_epoch, run_epoch_weak, virtual_views
 
 N_POSES, ROUNDS = 85_008, 8  # as many poses as the motion capture that README.md has results for
 FIRST_STEP = '''
@@ -68,7 +68,8 @@ def compare(work, floor, n_poses: int) -> str:
 
 
 def speed(batch_sizes: list[int]) -> None:
-    """Training with virtual views as training.py does it, and scoring, against their floors."""
+    """Training with virtual views as training.py does it, and scoring, against their floors;
+    and an epoch without 3D against one with it."""
     n_poses = N_POSES // ROUNDS
     joints = sample(n_poses, seed=0)
     train_set = {key: torch.from_numpy(joints[key]) for key in SUPERVISED}
@@ -83,6 +84,9 @@ def speed(batch_sizes: list[int]) -> None:
         print(f'train, batch {batch_size:4} ', compare(
             lambda: run_epoch(1, virtual_views(train_set), model, optimiser, scheduler, batch_size),
             lambda: products(model, batch_size, n_poses, backward=True), n_poses), flush=True)
+    print('weak : supervised ', compare(  # the views are settled and joint_3d is scored each time
+        lambda: run_epoch_weak(1, joints, model, optimiser, None, 256),
+        lambda: run_epoch(1, train_set, model, optimiser, None, 256), n_poses), flush=True)
     print('score, batch 4096 ', compare(
         lambda: cal_mpjpe(model.lift(train_set['joint_2d_1']), train_set['joint_3d']),
         lambda: products(model, 4096, n_poses, backward=False), n_poses // 4096 * 4096), flush=True)

@@ -275,7 +275,8 @@ def test_the_angle_between_views():
     cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     zero, one = np.zeros(5), np.ones(5)
     rot = np.stack([cos, zero, sin, zero, one, zero, -sin, zero, cos], axis=-1)
-    views = {'joint_2d_1': np.zeros((5, 1, 2)), 'joint_2d_2': np.zeros((5, 1, 2)), 'rot': rot,
+    ahead, aside = np.zeros((5, 3, 2)), np.array([[0, 0], [0, 0], [.5, 0]]) * np.ones((5, 1, 1))
+    views = {'joint_2d_1': ahead, 'joint_2d_2': aside, 'rot': rot,
              'transl': np.stack([sin, zero, cos - 1], axis=-1),
              'focal_len_1': np.ones((5, 2)), 'focal_len_2': np.ones((5, 2))}
     np.testing.assert_allclose(ray_angle(views), [0, 30, 90, 30, 0], atol=1e-5)

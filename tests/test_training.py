@@ -206,6 +206,16 @@ def test_weak_spellings_are_the_same_data():
     assert results[0] == results[1] == results[2] and results[0][1] > 0
 
 
+def test_a_weak_epoch_learns_nothing_from_joint_3d():
+    noise = np.random.default_rng(0).normal(size=POSES['joint_3d'].shape)
+    weights, errors = [], []
+    for joint_3d in (POSES['joint_3d'], noise):
+        model, optimiser = model_and_optimiser()
+        errors.append(run_epoch_weak(1, {**POSES, 'joint_3d': joint_3d}, model, optimiser, None)[1])
+        weights.append(torch.cat([value.flatten() for value in model.state_dict().values()]))
+    assert torch.equal(*weights) and errors[0] < .5 * errors[1]
+
+
 def test_weak_data_is_checked():
     model, optimiser = model_and_optimiser()
     views = {key: POSES[key] for key in TWO_VIEWS if key != 'rot'}
