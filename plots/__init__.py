@@ -88,10 +88,11 @@ def draw_weak(errors: dict, path) -> None:
     ax = figure.subplots()
     colours = {'supervised': 'black', 'triangulation': BLUE, 'reprojection': ORANGE,
                'both': GREEN, 'classic': PINK}
+    noises = sorted({noise for points in errors.values() for noise in points})
     for label, points in errors.items():
-        noises = sorted(points)
-        ax.semilogy(range(len(noises)), [points[noise] for noise in noises], marker='.',
-                    label=label, color=colours[label.partition(',')[0]],
+        shown = [noise for noise in sorted(points) if points[noise] > 1e-4]  # not exact geometry
+        ax.semilogy([noises.index(noise) for noise in shown], [points[noise] for noise in shown],
+                    marker='.', label=label, color=colours[label.partition(',')[0]],
                     linewidth=3 if 'virtual' in label else 1.3,
                     linestyle='--' if 'agreement' in label else '-')
     ax.set_xticks(range(len(noises)), [f'{noise:g}' if noise else 'exact' for noise in noises])

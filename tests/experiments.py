@@ -24,8 +24,8 @@ from training import split_batches, virtual_views
 
 NOISES = (0., .002, .005, .01)
 EPOCHS, BATCH_SIZE, RATE = 8, 256, 2e-3
-WAYS = ('supervised, virtual views', 'triangulation, virtual views',
-        'supervised', 'triangulation', 'reprojection', 'both',
+WAYS = ('classic, two views at test time', 'supervised, virtual views',
+        'triangulation, virtual views', 'supervised', 'triangulation', 'reprojection', 'both',
         'triangulation, agreement', 'reprojection, agreement', 'both, agreement')
 TABLE = Path(plots.__file__).parent / 'weak.csv'
 COLUMNS = ('data', 'every', 'way', 'noise', 'seed', 'mpjpe')
@@ -95,23 +95,25 @@ def learn(way: str, joints: dict, seed: int) -> LiftModel:
     return model
 
 
-def compare(name: str, every: int, train: dict, test: dict, seed: int) -> None:
+def compare(args: argparse.Namespace, train: dict, test: dict) -> None:
     """Adds to the table what is not there yet, one line for each way and noise."""
     done = read()
-    for noise in NOISES:
+    for noise in args.noises:
         train_set, _ = settle_views(noisy(train, noise, seed=1))
         test_set = noisy(test, noise, seed=2)
-        for way in ('classic, two views at test time', *WAYS):
-            if (name, every, way, noise, seed) in done:
+        for way in args.ways:
+            if (args.name, args.every, way, noise, args.seed) in done:
                 continue
             if 'classic' in way:
                 lifted = triangulate(test_set)
             else:
-                lifted = learn(way, train_set, seed).lift(torch.from_numpy(test_set['joint_2d_1']))
+                model = learn(way, train_set, args.seed)
+                lifted = model.lift(torch.from_numpy(test_set['joint_2d_1']))
             mpjpe = cal_mpjpe(lifted, test_set['joint_3d']).item()
             print(f'noise {noise:<5}  {way:32}  MPJPE {mpjpe:.5f}', flush=True)
             with open(TABLE, 'a', newline='') as file:
-                csv.writer(file).writerow((name, every, way, noise, seed, f'{mpjpe:.6f}'))
+                csv.writer(file).writerow(
+                    (args.name, args.every, way, noise, args.seed, f'{mpjpe:.6f}'))
 
 
 def read() -> dict[tuple, float]:
@@ -127,18 +129,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument('--data', help='two views to train on; synthetic people without')
     parser.add_argument('--test', help='two views of others, to score')
-    parser.add_argument('--every', type=int, default=1, help='train on every so manieth sample')
+    parser.add_argument('--every', type=int, default=1, help='train on every n-th sample')
     parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--ways', nargs='+', choices=WAYS, default=WAYS, metavar='WAY',
+                        help='some of them')
+    parser.add_argument('--noises', nargs='+', type=float, default=NOISES, metavar='F',
+                        help='standard deviations of the noise on the 2D joints')
     args = parser.parse_args()
+    args.name = Path(args.data).name if args.data else 'synthetic'
     need = (*TWO_VIEWS, 'joint_3d')
     train = load(args.data, need) if args.data else sample(10_000, seed=0)
     test = load(args.test, need) if args.test else sample(5_000, seed=1)
-    name = Path(args.data).name if args.data else 'synthetic'
     train = {key: array[::args.every] for key, array in train.items()}
-    compare(name, args.every, train, test, args.seed)
+    compare(args, train, test)
     errors = {}
     for (data, every, way, noise, seed), mpjpe in read().items():
-        if (data, every, seed) == (name, args.every, args.seed):
+        if (data, every, seed) == (args.name, args.every, args.seed):
             errors.setdefault(way, {})[noise] = mpjpe
     plots.draw_weak(errors, TABLE.with_suffix('.png'))
 
