@@ -263,28 +263,32 @@ def settle_views(data: dict) -> tuple[dict, str]:
     sign, gap, depths = _meeting(some)
     data = _signed(data, sign)
     angle = ray_angle(data)
-    keep, middle = angle > LEAST_ANGLE, np.median(angle)
-    if middle <= LEAST_ANGLE:
-        raise ValueError(f'keys rot, transl: found rays at {middle:.2g} degrees to each other '
-                         f'(median), expected more than {LEAST_ANGLE:g}: rays so nearly parallel '
-                         f'give no depth')
-    low, unit, high = np.quantile(depths, (.25, .5, .75))
-    if gap > MOST_GAP or unit < 0:
-        where = 'behind the camera' if gap <= MOST_GAP else f'only within {gap:.2g} times the ' \
-            'spread of the joints (median)'
-        raise ValueError(f'keys rot, transl: found rays of the two views that meet {where}, '
-                         f'expected V2 = R V1 + t{_other_reading(some)}')
-    if high - low > .1 * unit:
-        raise ValueError(f'key transl: found joints {low:.3g} to {high:.3g} from the camera (half '
-                         f'of the samples), expected the distance of the root as unit in each')
+    _check_views(some, np.median(angle), gap, depths)
+    keep, unit = angle > LEAST_ANGLE, np.median(depths)
     unit = 1 if abs(unit - 1) < .05 else unit
     data = {key: array[keep] for key, array in data.items()}
     data['transl'] = data['transl'] / np.float32(unit)
-    text = (f'{middle:.0f} degrees to each other, rays meet within {gap:.1g} of the spread '
-            f'of the joints (medians), signs {sign[0]:+} {sign[1]:+}')
-    text += f'; transl divided by its unit, {unit:.4g}' if unit != 1 else ''
-    text += f'; {(~keep).sum()} samples of nearly parallel rays left out' if not keep.all() else ''
-    return data | {'triangulated': triangulate(data)}, text
+    found = (f'{np.median(angle):.0f} degrees to each other, rays meet within {gap:.1g} of the '
+             f'spread of the joints (medians), signs {sign[0]:+} {sign[1]:+}')
+    found += f'; transl divided by its unit, {unit:.4g}' if unit != 1 else ''
+    found += f'; {(~keep).sum()} samples of nearly parallel rays left out' if not keep.all() else ''
+    return data | {'triangulated': triangulate(data)}, found
+
+
+def _check_views(views: dict, angle: float, gap: float, depths: np.ndarray) -> None:
+    low, middle, high = np.quantile(depths, (.25, .5, .75))
+    if angle <= LEAST_ANGLE:
+        raise ValueError(f'keys rot, transl: found rays at {angle:.2g} degrees to each other '
+                         f'(median), expected more than {LEAST_ANGLE:g}: rays so nearly parallel '
+                         f'give no depth')
+    if gap > MOST_GAP or middle < 0:
+        where = ('behind the camera' if gap <= MOST_GAP else
+                 f'only within {gap:.2g} times the spread of the joints (median)')
+        raise ValueError(f'keys rot, transl: found rays of the two views that meet {where}, '
+                         f'expected V2 = R V1 + t{_other_reading(views)}')
+    if high - low > .1 * middle:
+        raise ValueError(f'key transl: found joints {low:.3g} to {high:.3g} from the camera (half '
+                         f'of the samples), expected the distance of the root as unit in each')
 
 
 def _signed(views: dict, sign: np.ndarray) -> dict:
