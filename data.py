@@ -233,6 +233,7 @@ def find_focal(data: dict) -> np.ndarray:
 LEAST_ANGLE = 2.  # degrees between the views of a sample
 MOST_GAP = .2     # between the rays of a joint, over the spread of the joints
 
+
 def triangulate(data: dict) -> np.ndarray:
     """Joints (N, J, 3) in view 1's frame, where the rays of both views come closest.
 

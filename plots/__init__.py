@@ -37,7 +37,7 @@ def draw_history(history: dict, path) -> None:
     for ax, learnt, validated in ((loss, 'loss', 'val_loss'), (mpjpe, 'train_mpjpe', 'val_mpjpe')):
         if np.isnan(history[learnt]).any():
             ax.text(.5, .5, 'no joint_3d to compare with', ha='center', transform=ax.transAxes)
-            ax.set(yticks=())
+            ax.set_axis_off()
             continue
         ax.semilogy(epochs, history[learnt], color=BLUE, label='training', **style)
         ax.semilogy(epochs, history[validated], '--', color=ORANGE, label='validation', **style)
