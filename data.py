@@ -59,8 +59,8 @@ def load(path, need=SUPERVISED) -> dict[str, np.ndarray]:
         raise ValueError(f'{path}: {error}') from error
 
 
-def check(raw: dict, need=SUPERVISED) -> dict[str, np.ndarray]:
-    """The same of a dictionary that is not in a file."""
+def check(raw: dict, need) -> dict[str, np.ndarray]:
+    """What `load` does with the dictionary of a file; raises ValueError without the file's name."""
     for key in need:
         if key not in raw:
             raise ValueError(f'key {key} is missing: found {", ".join(map(str, raw)) or "none"}, '
@@ -180,21 +180,21 @@ def fit_focal(joint_3d: np.ndarray, joint_2d: np.ndarray) -> np.ndarray:
     return (ray * joint_2d).sum((0, 1), dtype=float) / np.square(ray).sum((0, 1), dtype=float)
 
 
-def _rays(data: dict, sign=(1, 1)) -> tuple[np.ndarray, np.ndarray]:
+def _rays(data: dict) -> tuple[np.ndarray, np.ndarray]:
     """Directions (N, J, 3) from both cameras to each joint, in view 2's frame."""
     def rays(view):
-        plane = data[f'joint_2d_{view}'] / (data[f'focal_len_{view}'] * np.array(sign))[:, None]
+        plane = data[f'joint_2d_{view}'] / data[f'focal_len_{view}'][:, None]
         return np.concatenate([plane, np.full_like(plane[..., :1], -1)], axis=-1)
 
     return second_view(rays(1), data['rot'], np.zeros_like(data['transl'])), rays(2)
 
 
-def ray_gap(data: dict, sign=(1, 1)) -> np.ndarray:
+def ray_gap(data: dict) -> np.ndarray:
     """Distance (N, J) between the rays of each joint from both views, in the unit of transl.
 
-    It is zero for exact views, and needs no joint_3d. `sign` (2,) multiplies the focal lengths.
+    It is zero for exact views, and needs no joint_3d.
     """
-    normal = np.cross(*_rays(data, sign))
+    normal = np.cross(*_rays(data))
     offset = np.abs(np.vecdot(normal, data['transl'][:, None]))
     return offset / np.linalg.norm(normal, axis=-1).clip(min=1e-12)
 
@@ -206,13 +206,19 @@ def ray_angle(data: dict) -> np.ndarray:
     return np.degrees(np.arcsin(np.median(sine, axis=1).clip(max=1)))
 
 
+def _signed(views: dict, sign: np.ndarray) -> dict:
+    """The views with focal lengths of these signs (2,)."""
+    return views | {key: views[key] * sign.astype(np.float32)
+                    for key in ('focal_len_1', 'focal_len_2')}
+
+
 def find_sign(data: dict) -> np.ndarray:
     """Signs (2,) of the file's axes x and y: those that reproject joint_3d, or without it those
     with which the rays of the two views meet."""
     if 'joint_3d' in data:
         return np.where(fit_focal(data['joint_3d'], data['joint_2d_1']) < 0, -1, 1)
     signs = np.array([(1, 1), (1, -1), (-1, 1), (-1, -1)])
-    return min(signs, key=lambda sign: np.median(ray_gap(data, sign)))
+    return min(signs, key=lambda sign: np.median(ray_gap(_signed(data, sign))))
 
 
 def find_focal(data: dict) -> np.ndarray:
@@ -290,11 +296,6 @@ def _check_views(views: dict, angle: float, gap: float, depths: np.ndarray) -> N
     if high - low > .1 * middle:
         raise ValueError(f'key transl: found joints {low:.3g} to {high:.3g} from the camera (half '
                          f'of the samples), expected the distance of the root as unit in each')
-
-
-def _signed(views: dict, sign: np.ndarray) -> dict:
-    return views | {key: views[key] * sign.astype(np.float32)
-                    for key in ('focal_len_1', 'focal_len_2')}
 
 
 def _meeting(views: dict) -> tuple[np.ndarray, float, np.ndarray]:

@@ -77,11 +77,12 @@ def run_epoch_weak(epoch_no, data, model, optimiser, scheduler, batch_size=64,
 
     The network sees view 1 alone; the loss is its mean distance from where the rays of both views
     meet. That is found once for data that has it as `triangulated` (N, J, 3), with joint_2d_1;
-    else here. joint_3d is read for the returned MPJPE only, which is nan without it. Raises
-    ValueError too for what `check` and `settle_views` refuse.
+    else here, and samples whose rays are nearly parallel are left out. joint_3d is read for the
+    returned MPJPE only, which is nan without it. Raises ValueError too for what `check` and
+    `settle_views` refuse.
     """
     if 'triangulated' not in data:
-        arrays = {key: np.asarray(torch.as_tensor(value).cpu()) if torch.is_tensor(value) else value
+        arrays = {key: value.cpu() if torch.is_tensor(value) else value
                   for key, value in data.items()}
         data, _ = settle_views(check(arrays, TWO_VIEWS))
     views = {'joint_2d_1': data['joint_2d_1'], 'joint_3d': data['triangulated']}
@@ -254,7 +255,7 @@ def finish(args: argparse.Namespace, model: LiftModel, history: list) -> None:
     with atomic(args.out) as file:
         torch.save(model.state_dict(), file)
     with atomic(args.plots / 'history.csv', 'w', newline='') as file:
-        csv.writer(file).writerows([COLUMNS, *([value if value == value else '' for value in row]
+        csv.writer(file).writerows([COLUMNS, *(['' if math.isnan(value) else value for value in row]
                                                for row in history)])
     if history:
         plots.draw_history(dict(zip(COLUMNS, zip(*history))), args.plots / 'history.png')
@@ -310,8 +311,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser.error = lambda message: parser.exit(2, f'training.py: {message}\n')
     option = parser.add_argument
     option('--data', type=Path, default=argparse.SUPPRESS, metavar='FILE',
-           help=f'dictionary with joint_2d_1 and joint_3d (default: {TRAIN_FILE}; with --weak '
-                f'{WEAK_FILE} where there is one)')
+           help=f'dictionary with joint_2d_1 and joint_3d, or both views (default: {TRAIN_FILE}; '
+                f'with --weak {WEAK_FILE} where there is one)')
     option('--weak', action='store_true', help='learn from two views, without joint_3d')
     option('--epochs', type=bounded(int, 1), default=15, metavar='N', help='passes over the data')
     option('--batch-size', type=bounded(int, 2), default=256, metavar='N', help='poses a step')

@@ -1,6 +1,6 @@
 """Ways to learn without 3D, side by side; run by hand.
 
-    python -m tests.experiments                  # on synthetic people; about 20 minutes on 2 cores
+    python -m tests.experiments                  # on synthetic people
     python -m tests.experiments --data data_train.pkl --test data_test.pkl --every 8
 
 Results are kept in plots/weak.csv as they come, and the chart is drawn from them; a run that was
@@ -98,10 +98,10 @@ def learn(way: str, joints: dict, seed: int) -> LiftModel:
 def compare(args: argparse.Namespace, train: dict, test: dict) -> None:
     """Adds to the table what is not there yet, one line for each way and noise."""
     done = read()
-    for noise in args.noises:
+    for noise in NOISES:
         train_set, _ = settle_views(noisy(train, noise, seed=1))
         test_set = noisy(test, noise, seed=2)
-        for way in args.ways:
+        for way in WAYS:
             if (args.name, args.every, way, noise, args.seed) in done:
                 continue
             if 'classic' in way:
@@ -130,11 +130,7 @@ def main() -> None:
     parser.add_argument('--data', help='two views to train on; synthetic people without')
     parser.add_argument('--test', help='two views of others, to score')
     parser.add_argument('--every', type=int, default=1, help='train on every n-th sample')
-    parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--ways', nargs='+', choices=WAYS, default=WAYS, metavar='WAY',
-                        help='some of them')
-    parser.add_argument('--noises', nargs='+', type=float, default=NOISES, metavar='F',
-                        help='standard deviations of the noise on the 2D joints')
+    parser.add_argument('--seed', type=int, default=0, help='of weights and order')
     args = parser.parse_args()
     args.name = Path(args.data).name if args.data else 'synthetic'
     need = (*TWO_VIEWS, 'joint_3d')
