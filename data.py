@@ -241,21 +241,41 @@ MOST_GAP = .2     # between the rays of a joint, over the spread of the joints
 
 
 def triangulate(data: dict) -> np.ndarray:
-    """Joints (N, J, 3) in view 1's frame, where the rays of both views come closest.
+    """Joints (N, J, 3) in view 1's frame, in the middle where the rays of both views are closest.
 
-    Linear least squares in closed form (Hartley and Sturm, "Triangulation", 1997): a joint V seen
-    at u = (x, y) / f satisfies V_xy + u V_z = 0. On parallel rays it is put beside the root.
+    No point has a smaller sum of squared distances to the two. In closed form: seen from camera 2,
+    c + a r1 and b r2 are closest with a n.n = (r2 x c).n, b n.n = (r1 x c).n, n = r1 x r2. On
+    parallel rays the joint is put on the first, as far away as the root.
     """
-    root, tiny = np.array([0, 0, -1.]), 1e-9  # a pull to the root, below what float32 can tell
-    left, right = tiny * np.eye(3), tiny * root[:, None]
-    rot, transl = data['rot'].reshape(-1, 3, 3).astype(float), data['transl'].astype(float)
-    for view, r, t in ((1, np.eye(3)[None], np.zeros((1, 3))), (2, rot, transl)):
-        u = data[f'joint_2d_{view}'] / data[f'focal_len_{view}'][:, None].astype(float)
-        u = u[..., None]                                                         # (N, J, 2, 1)
-        equations = r[:, None, :2] + u * r[:, None, 2:]                          # (N, J, 2, 3)
-        left = left + equations.mT @ equations
-        right = right - equations.mT @ (t[:, None, :2, None] + u * t[:, None, 2:, None])
-    return np.linalg.solve(left, right)[..., 0].astype(np.float32)
+    one, two = (ray.astype(float) for ray in _rays(data))
+    transl = data['transl'][:, None].astype(float)  # where view 2 sees the camera of view 1
+    normal = np.cross(one, two)
+    square = np.vecdot(normal, normal)[..., None]
+    a, b = (np.vecdot(np.cross(ray, transl), normal)[..., None] / square.clip(min=1e-12)
+            for ray in (two, one))
+    middle = (transl + a * one + b * two) / 2
+    middle = np.where(square > 1e-10, middle, transl + one)
+    return ((middle - transl) @ data['rot'].reshape(-1, 3, 3)).astype(np.float32)
+
+
+def face_root(data: dict) -> dict:
+    """The data with camera 2 turned to look at the root, its focal lengths those of view 1.
+
+    A turn about the camera's centre changes the image alone, by no depth, so this is exact; after
+    it a network of view 1 knows view 2. Adds the `distance` (N,) of the root from camera 2.
+    """
+    root, rot = np.float32([0, 0, -1]), data['rot'].reshape(-1, 3, 3)
+    centre = rot @ root + data['transl']
+    distance = np.linalg.norm(centre, axis=-1, keepdims=True)
+    half = centre / distance + root
+    half /= np.linalg.norm(half, axis=-1, keepdims=True)
+    # the smallest turn from one line to another: half turns, about the middle and about the other
+    turn = np.float32([-1, -1, 1])[:, None] * (2 * half[:, :, None] * half[:, None] - np.eye(3))
+    turn = turn.astype(np.float32)
+    _, rays = _rays(data)
+    return data | {'joint_2d_2': project(rays @ turn.mT, data['focal_len_1']),
+                   'focal_len_2': data['focal_len_1'], 'rot': (turn @ rot).reshape(-1, 9),
+                   'transl': np.matvec(turn, data['transl']), 'distance': distance[:, 0]}
 
 
 def settle_views(data: dict) -> tuple[dict, str]:
@@ -263,8 +283,8 @@ def settle_views(data: dict) -> tuple[dict, str]:
 
     Takes TWO_VIEWS and whatever else is there for each sample; never looks at joint_3d. Returns
     the samples whose rays give depth, with focal lengths of the sign and transl in the unit that
-    the rays tell, and with their `triangulated` joints (N, J, 3). Raises ValueError for views that
-    are alike, that do not belong together, or whose unit changes.
+    the rays tell, camera 2 as in `face_root`, and their `triangulated` joints (N, J, 3). Raises
+    ValueError for views that are alike, that do not belong together, or whose unit changes.
     """
     some = {key: data[key][::len(data['rot']) // 4000 + 1] for key in TWO_VIEWS}
     sign, gap, depths = _meeting(some)
@@ -279,7 +299,7 @@ def settle_views(data: dict) -> tuple[dict, str]:
              f'spread of the joints (medians), signs {sign[0]:+} {sign[1]:+}')
     found += f'; transl divided by its unit, {unit:.4g}' if unit != 1 else ''
     found += f'; {(~keep).sum()} samples of nearly parallel rays left out' if not keep.all() else ''
-    return data | {'triangulated': triangulate(data)}, found
+    return face_root(data) | {'triangulated': triangulate(data)}, found
 
 
 def _check_views(views: dict, angle: float, gap: float, depths: np.ndarray) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn.functional import softplus
 from torch.optim.lr_scheduler import CyclicLR, OneCycleLR
 
 from data import (SUPERVISED, TWO_VIEWS, atomic, check, find_focal, load, project, sample, save,
@@ -28,6 +29,7 @@ WEAK_FILE = 'data_train.pkl'
 LAB_FILES = (TRAIN_FILE, TEST_FILE, WEAK_FILE, 'data_test.pkl')
 N_TRAIN, N_TEST = 40_000, 5_000  # synthetic poses, where there is no file
 TILT = 6.  # degrees by which the height of virtual cameras differs (standard deviation)
+ROOT = torch.tensor([0., 0., -1.])
 COLUMNS = ('epoch', 'loss', 'val_loss', 'train_mpjpe', 'val_mpjpe', 'rate', 'poses_per_s')
 
 
@@ -49,47 +51,101 @@ def run_epoch(epoch_no, data, model, optimiser, scheduler, batch_size=64,
         return mpjpe, mpjpe
     if not model.fitted:
         model.fit(joint_2d, joint_3d)
-    model.train()
-    every_batch = isinstance(scheduler, (OneCycleLR, CyclicLR))
-    order = torch.randperm(len(joint_2d), device=joint_2d.device)
-    batches = split_batches(order, batch_size)
-    total = torch.zeros((), device=joint_2d.device)
-    for number, rows in enumerate(batches):
-        loss = cal_mpjpe(model(joint_2d[rows]), joint_3d[rows])
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        if every_batch:
-            scheduler.step()
-        total += loss.detach() * len(rows)
-        if sys.stdout.isatty() and number % (len(batches) // 100 + 1) == 0:
-            print(f'\r{epoch_no:5}  {loss.item():.5f}  batch {number} of {len(batches)} ', end='',
-                  flush=True)
-    if scheduler is not None and not every_batch:
-        scheduler.step()
-    mpjpe = total.item() / len(joint_2d)
-    return mpjpe, mpjpe
+
+    def measure(rows):
+        mpjpe = cal_mpjpe(model(joint_2d[rows]), joint_3d[rows])
+        return mpjpe, mpjpe
+
+    return learn(epoch_no, measure, len(joint_2d), model, optimiser, scheduler, batch_size)
 
 
 def run_epoch_weak(epoch_no, data, model, optimiser, scheduler, batch_size=64,
                    split='train') -> tuple[float, float]:
     """As run_epoch, but learns from two views: joint_2d_1, joint_2d_2, rot, transl, focal lengths.
 
-    The network sees view 1 alone; the loss is its mean distance from where the rays of both views
-    meet. That is found once for data that has it as `triangulated` (N, J, 3), with joint_2d_1;
-    else here, and samples whose rays are nearly parallel are left out. joint_3d is read for the
-    returned MPJPE only, which is nan without it. Raises ValueError too for what `check` and
-    `settle_views` refuse.
+    The loss is `weak_loss`. Data that `settle_views` has seen is taken as it is, else it is settled
+    here, and samples whose rays are nearly parallel are left out. joint_3d is read for the returned
+    MPJPE only, which is nan without it. Raises ValueError too for what `check` and `settle_views`
+    refuse.
     """
     if 'triangulated' not in data:
         arrays = {key: value.cpu() if torch.is_tensor(value) else value
                   for key, value in data.items()}
         data, _ = settle_views(check(arrays, TWO_VIEWS))
-    views = {'joint_2d_1': data['joint_2d_1'], 'joint_3d': data['triangulated']}
-    loss, _ = run_epoch(epoch_no, views, model, optimiser, scheduler, batch_size, split)
-    if 'joint_3d' not in data:
-        return loss, math.nan
-    return loss, run_epoch(epoch_no, data, model, None, None, split='score')[1]
+    views = {key: torch.as_tensor(value, device=model.mean_2d.device)
+             for key, value in data.items()}
+    if 'turn' not in views:  # of no virtual view
+        no_turn = torch.eye(3, device=model.mean_2d.device).expand(len(views['rot']), 3, 3)
+        views |= {'virtual_2d': views['joint_2d_1'], 'turn': no_turn}
+
+    def measure(rows, lift=model):
+        batch = {key: value[rows] for key, value in views.items()}
+        loss, joint_3d = weak_loss(lift, batch)
+        return loss, cal_mpjpe(joint_3d.detach(), batch.get('joint_3d', joint_3d * math.nan))
+
+    if split != 'train':
+        loss, mpjpe = measure(slice(None), model.lift)
+        return loss.item(), mpjpe.item()
+    if not model.fitted:
+        model.fit(views['joint_2d_1'], views['triangulated'])
+    return learn(epoch_no, measure, len(views['rot']), model, optimiser, scheduler, batch_size)
+
+
+def weak_loss(lift, views: dict) -> tuple[torch.Tensor, torch.Tensor]:
+    """The loss of two views without 3D, and what it lifts of the first: joints (N, J, 3).
+
+    Lifts must reproject onto both views, and those of both views must agree. To save time only
+    every other sample has its second view lifted.
+    """
+    half = {key: value[::2] for key, value in views.items()}
+    n_samples, root = len(views['turn']), ROOT.to(views['turn'].device)
+    lifts = lift(torch.cat([views['virtual_2d'], half['joint_2d_2']])) - root
+    one = lifts[:n_samples] @ views['turn']  # turned back
+    two = half['distance'][:, None, None] * lifts[n_samples:] @ half['rot'].view(-1, 3, 3)
+    loss = image_error(one, views) + .5 * (image_error(two, half) + cal_mpjpe(two, one[::2]))
+    return loss, one + root
+
+
+def image_error(pose: torch.Tensor, views: dict) -> torch.Tensor:
+    """Mean distance of joints (N, J, 3) from the points of both views.
+
+    The joints are seen from the root, in the axes of view 1. There is one norm over the offsets in
+    both views, each as long as it is at the root, so that a bad point weighs little. The depth that
+    divides is kept off zero.
+    """
+    rot, distance = views['rot'].view(-1, 3, 3), views['distance'][:, None, None]
+    offsets = []
+    for view, seen, scale in ((1, pose, 1), (2, pose @ rot.mT / distance, distance)):
+        depth = .1 + softplus(.9 - seen[..., 2:], beta=20)
+        ray = views[f'joint_2d_{view}'] / views['focal_len_1'][:, None]
+        offsets.append(scale * (seen[..., :2] / depth - ray))
+    return torch.linalg.vector_norm(torch.cat(offsets, dim=-1), dim=-1).mean()
+
+
+def learn(epoch_no, measure, n_samples, model, optimiser, scheduler, batch_size) -> tuple:
+    """Trains on all samples once, in random order: measure(rows) is loss and MPJPE of a batch.
+
+    Returns their means over samples.
+    """
+    model.train()
+    every_batch = isinstance(scheduler, (OneCycleLR, CyclicLR))
+    order = torch.randperm(n_samples, device=model.mean_2d.device)
+    batches = split_batches(order, batch_size)
+    totals = torch.zeros(2, device=order.device)
+    for number, rows in enumerate(batches):
+        loss, mpjpe = measure(rows)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        if every_batch:
+            scheduler.step()
+        totals += len(rows) * torch.stack([loss.detach(), mpjpe.detach()])
+        if sys.stdout.isatty() and number % (len(batches) // 100 + 1) == 0:
+            print(f'\r{epoch_no:5}  {loss.item():.5f}  batch {number} of {len(batches)} ', end='',
+                  flush=True)
+    if scheduler is not None and not every_batch:
+        scheduler.step()
+    return tuple((totals / n_samples).tolist())
 
 
 def _joints(data: dict, key: str, width: int, model: LiftModel) -> torch.Tensor:
@@ -159,22 +215,25 @@ def prepare(path: Path, device: torch.device, weak: bool = False) -> tuple[dict,
             raise ValueError(f'{path}: {error}') from error
     target = target_key(joints)
     with np.errstate(all='ignore'):  # a file whose root is not at (0, 0, -1) may divide by zero
-        joints['focal'] = joints['focal_len_1'] if weak else find_focal(joints)
-        joints['offset'] = joints['joint_2d_1'] - project(joints[target], joints['focal'])
+        if not weak:
+            joints['focal_len_1'] = find_focal(joints)
+        joints['offset'] = joints['joint_2d_1'] - project(joints[target], joints['focal_len_1'])
         projected = joints['offset'].var() < .25 * joints['joint_2d_1'].var()
     train_set, val_set = split_blocks(joints)
     print(f'data: {path}, {len(train_set["joint_2d_1"]):,} poses of {joints[target].shape[1]} '
           f'joints to train, {len(val_set["joint_2d_1"]):,} to validate')
     if weak:
         print(f'views: {found}')
-    fx, fy = joints['focal'].mean(axis=0)
+    fx, fy = joints['focal_len_1'].mean(axis=0)
     error = np.linalg.norm(joints['offset'], axis=-1).mean()
     print(f'camera: x = {fx:.4f} X / -Z, y = {fy:.4f} Y / -Z, mean reprojection error {error:.1e}'
           + ('' if projected else '; too large, so there are no virtual views'))
-    poses = ('joint_2d_1', 'triangulated', 'joint_3d')
-    extra = ('focal', 'offset') if projected else ()
-    return tuple({key: torch.from_numpy(part[key]).to(device) for key in keys if key in part}
-                 for part, keys in ((train_set, poses + extra), (val_set, poses)))
+    keys = ('joint_2d_1', 'joint_3d')
+    if weak:
+        keys += ('joint_2d_2', 'rot', 'distance', 'focal_len_1', 'triangulated')
+    extra = ('focal_len_1', 'offset') if projected else ()
+    return tuple({key: torch.from_numpy(part[key]).to(device) for key in wanted if key in part}
+                 for part, wanted in ((train_set, keys + extra), (val_set, keys)))
 
 
 def target_key(joints: dict) -> str:
@@ -187,22 +246,30 @@ def virtual_views(train_set: dict) -> dict:
 
     The distance stays, and so does whatever of joint_2d_1 the camera does not explain, such as the
     noise of a detector. Where a turn would bring joints too near to the camera there is none.
-    Without focal lengths the poses are returned as they are. Only what is learnt is returned.
+    Without focal lengths the poses are returned as they are. Without 3D the views keep what they
+    have, beside `virtual_2d` (N, J, 2) and the `turn` (N, 3, 3) of the pose.
     """
-    target = target_key(train_set)
-    if 'focal' not in train_set:
-        return {key: train_set[key] for key in ('joint_2d_1', target)}
-    joint_3d, turns = train_set[target], (len(train_set[target]), 1)
-    yaw = 2 * math.pi * torch.rand(turns, device=joint_3d.device)
-    pitch = math.radians(TILT) * torch.randn(turns, device=joint_3d.device)
-    x, y, z = joint_3d.unbind(-1)  # (N, J), z from the camera
-    z = z + 1                      # and now from the root
-    x, z = yaw.cos() * x + yaw.sin() * z, yaw.cos() * z - yaw.sin() * x
-    y, z = pitch.cos() * y - pitch.sin() * z, pitch.cos() * z + pitch.sin() * y
-    turned = torch.stack([x, y, z - 1], dim=-1)
-    turned = turned.where((z < .9).all(dim=1)[:, None, None], joint_3d)
-    return {target: turned,
-            'joint_2d_1': project(turned, train_set['focal']) + train_set['offset']}
+    if 'offset' not in train_set:
+        return train_set
+    pose = train_set[target_key(train_set)]
+    root = ROOT.to(pose.device)
+    turn = random_turns(len(pose), pose.device)
+    turned = (pose - root) @ turn.mT + root
+    far = (turned[..., 2:] < -.1).all(dim=1, keepdim=True)
+    turn, turned = turn.where(far, torch.eye(3, device=pose.device)), turned.where(far, pose)
+    virtual_2d = project(turned, train_set['focal_len_1']) + train_set['offset']
+    if 'triangulated' in train_set:
+        return train_set | {'virtual_2d': virtual_2d, 'turn': turn}
+    return {'joint_2d_1': virtual_2d, 'joint_3d': turned}
+
+
+def random_turns(n: int, device: torch.device) -> torch.Tensor:
+    """Rotations (n, 3, 3): about y by any angle, then about x by a few degrees."""
+    yaw = 2 * math.pi * torch.rand(n, device=device)
+    pitch = math.radians(TILT) * torch.randn(n, device=device)
+    (sin, cos), (up, level) = ((angle.sin(), angle.cos()) for angle in (yaw, pitch))
+    rows = (cos, 0 * cos, sin, up * sin, level, -up * cos, -level * sin, up, level * cos)
+    return torch.stack(rows, dim=-1).view(n, 3, 3)
 
 
 def build(args: argparse.Namespace, train_set: dict) -> dict:

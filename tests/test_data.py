@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import data
-from data import (BONES, JOINTS, find_focal, find_sign, fit_focal, load, project, ray_angle,
-                  ray_gap, sample, save, second_view, settle_views, split_blocks, triangulate)
+from data import (BONES, JOINTS, face_root, find_focal, find_sign, fit_focal, load, project,
+                  ray_angle, ray_gap, sample, save, second_view, settle_views, split_blocks,
+                  triangulate)
 
 N = 8
 GOOD = sample(N, seed=3)
@@ -240,19 +241,20 @@ def test_exact_views_give_the_exact_pose():
 
 
 def test_triangulation_is_the_least_squares_one():
-    """Against numpy's solver of the same four equations, a joint at a time."""
+    """Against numpy's solver: least squares of the distances to both lines, joint by joint."""
     joints = {key: array[ray_angle(VIEWS) > 10][:20] for key, array in noisy(VIEWS, .005).items()}
     found = triangulate(joints)
     for row in range(20):
-        cameras = (np.eye(4)[:3], np.column_stack([joints['rot'][row].reshape(3, 3),
-                                                   joints['transl'][row]]))
+        rot, transl = joints['rot'][row].reshape(3, 3).astype(float), joints['transl'][row]
+        cameras = ((np.eye(3), np.zeros(3)), (rot, -rot.T @ transl))
         for joint in range(15):
-            lines = []
-            for view, camera in enumerate(cameras, start=1):
-                x, y = joints[f'joint_2d_{view}'][row, joint] / joints[f'focal_len_{view}'][row]
-                lines += [camera[0] + x * camera[2], camera[1] + y * camera[2]]
-            lines = np.array(lines)
-            expected = np.linalg.lstsq(lines[:, :3], -lines[:, 3])[0]
+            across, offsets = [], []
+            for view, (turn, centre) in enumerate(cameras, start=1):
+                plane = joints[f'joint_2d_{view}'][row, joint] / joints[f'focal_len_{view}'][row]
+                line = turn.T @ [*plane, -1]
+                across.append(np.eye(3) - np.outer(line, line) / (line @ line))
+                offsets.append(across[-1] @ centre)
+            expected = np.linalg.lstsq(np.concatenate(across), np.concatenate(offsets))[0]
             np.testing.assert_allclose(found[row, joint], expected, atol=1e-5)
 
 
@@ -268,6 +270,24 @@ def test_parallel_rays_are_finite_and_beside_the_root():
         settle_views(alike)
     with pytest.raises(ValueError, match='give no depth'):
         settle_views(noisy(alike, .005))
+
+
+def test_camera_2_is_turned_to_the_root():
+    """By a fifth of a radian off it the same poses are seen, in the image that it would have."""
+    turn = np.float32([[np.cos(.2), 0, np.sin(.2)], [0, 1, 0], [-np.sin(.2), 0, np.cos(.2)]])
+    rot = (turn @ VIEWS['rot'].reshape(-1, 3, 3)).reshape(-1, 9)
+    aside = VIEWS | {'rot': rot, 'transl': VIEWS['transl'] @ turn.T}
+    aside['joint_2d_2'] = project(second_view(VIEWS['joint_3d'], rot, aside['transl']),
+                                  VIEWS['focal_len_2'])
+    faced = face_root(aside)
+    root = second_view(np.tile(np.float32([0, 0, -1]), (400, 1, 1)), faced['rot'], faced['transl'])
+    np.testing.assert_allclose(root[:, 0, :2], 0, atol=1e-6)
+    np.testing.assert_allclose(root[:, 0, 2], -faced['distance'], rtol=1e-6)
+    for joints in (faced, face_root(VIEWS)):  # whose cameras look at the root as they are
+        seen = project(second_view(VIEWS['joint_3d'], joints['rot'], joints['transl']),
+                       VIEWS['focal_len_1'])
+        np.testing.assert_allclose(joints['joint_2d_2'], seen, atol=1e-5)
+    np.testing.assert_allclose(face_root(VIEWS)['rot'], VIEWS['rot'], atol=1e-5)
 
 
 def test_the_angle_between_views():
