@@ -6,6 +6,7 @@ The second view is V2 = R V1 + t.
 """
 import pickle
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -341,6 +342,31 @@ def _other_reading(views: dict) -> str:
         if gap <= MOST_GAP and np.median(depths) > 0:
             return f'; with {name} they would meet within {gap:.1g}'
     return ''
+
+
+# ---- the skeleton --------------------------------------------------------------------------------
+
+def find_bones(joint_3d: np.ndarray, known=()) -> list[tuple[int, int]]:
+    """The bones (parent, child) of skeletons (N, J, 3); the root, at (0, 0, -1), is joint J.
+
+    Bones are the pairs that stay close: short, and of hardly varying length. They are the smallest
+    tree that spans all joints (Prim, 1957). Bones `known` are taken where they fit about as well.
+    """
+    joints = joint_3d[::len(joint_3d) // 2000 + 1]
+    root = np.broadcast_to([0., 0., -1.], (len(joints), 1, 3))
+    joints = np.concatenate([joints, root], axis=1)                          # (N, J + 1, 3)
+    lengths = np.linalg.norm(joints[:, :, None] - joints[:, None], axis=-1)  # (N, J + 1, J + 1)
+    lengths /= lengths.mean(axis=(1, 2), keepdims=True)  # those farther away are no smaller
+    cost = lengths.mean(axis=0) + 4 * lengths.std(axis=0)
+    bones, reached, rest = [], [len(cost) - 1], list(range(len(cost) - 1))
+    while rest:
+        parent, child = min(product(reached, rest), key=lambda pair: cost[pair])
+        bones.append((parent, child))
+        reached.append(child)
+        rest.remove(child)
+    total = sum(cost[pair] for pair in bones)
+    fits = len(known) == len(bones) and sum(cost[pair] for pair in known) <= 1.1 * total
+    return list(known) if fits else bones
 
 
 # ---- the embedded default -----------------------------------------------------------------------

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 import plots
-from data import BONES, JOINTS, atomic, find_sign, load
+from data import BONES, JOINTS, atomic, find_bones, find_sign, load
 from metrics import cal_joint_error, cal_mpjpe, cal_n_mpjpe, cal_pa_mpjpe, cal_pck
 from model import LiftModel, pick_device
 
@@ -49,7 +49,7 @@ def score(args: argparse.Namespace) -> None:
             np.save(file, predicted)
 
     joint_2d, truth = poses['joint_2d_1'], poses.get('joint_3d')
-    bones = plots.find_bones(predicted if truth is None else truth, known=BONES)
+    bones = find_bones(predicted if truth is None else truth, known=BONES)
     names = JOINTS if bones == BONES else None
     if truth is None:
         print(f'{args.data}: no joint_3d, so {len(predicted):,} poses were lifted without a score')

@@ -24,9 +24,10 @@ class Block(nn.Module):
 class LiftModel(nn.Module):
     """Lifts 2D joints (B, J, 2) or (B, 2J) to 3D joints (B, J, 3) in the camera's frame.
 
-    `output_nodes` is 3J. The statistics that standardise input and output are buffers, so that a
-    state_dict is complete; until `fit` they change nothing. Raises ValueError for sizes that make
-    no network.
+    A joint lies on the ray through its point, so its depth tells x and y too; what the network adds
+    to them corrects points that are not exact. `output_nodes` is 3J. The statistics that `fit`
+    takes are buffers, so that a state_dict is complete; until then they change nothing. Raises
+    ValueError for sizes that make no network.
     """
 
     def __init__(self, n_blocks: int = 2, hidden_layer: int = 1024, dropout: float = 0.1,
@@ -43,22 +44,35 @@ class LiftModel(nn.Module):
         self.register_buffer('std_2d', torch.ones(input_nodes))
         self.register_buffer('mean_3d', torch.zeros(output_nodes))
         self.register_buffer('std_3d', torch.ones(output_nodes))
+        self.register_buffer('inverse_focal', torch.zeros(2))
         self.register_buffer('fitted', torch.tensor(False))
 
     def forward(self, joint_2d: Tensor) -> Tensor:
         x = (joint_2d.flatten(1) - self.mean_2d) / self.std_2d  # (B, 2J)
         x = self.first(x)                                       # (B, hidden_layer)
         x = self.last(self.blocks(x))                           # (B, 3J)
-        return (self.mean_3d + self.std_3d * x).unflatten(1, (-1, 3))
+        x = (self.mean_3d + self.std_3d * x).unflatten(1, (-1, 3))
+        correction, z = x.split((2, 1), dim=-1)
+        ray = self.inverse_focal * joint_2d.reshape(len(x), -1, 2)
+        return torch.cat([correction - z * ray, z], dim=-1)  # (B, J, 3)
 
     @torch.no_grad()
     def fit(self, joint_2d: Tensor, joint_3d: Tensor) -> None:
-        """Takes mean and deviation of each coordinate from training poses (N, J, 2), (N, J, 3)."""
+        """Takes its statistics from training poses (N, J, 2), (N, J, 3).
+
+        The focal lengths are those with which the points at their depths lie closest to the joints;
+        where there is no such camera they come out so that the rays tell little. Mean and deviation
+        are of each coordinate of the points, of the depths, and of what the rays leave of x and y.
+        """
+        ray = -joint_3d[..., 2:] * joint_2d
+        square = ray.square().sum((0, 1)).clamp(min=1e-12)
+        self.inverse_focal.copy_((ray * joint_3d[..., :2]).sum((0, 1)) / square)
+        rest = torch.cat([joint_3d[..., :2] - self.inverse_focal * ray, joint_3d[..., 2:]], dim=-1)
         for joints, mean, std in ((joint_2d, self.mean_2d, self.std_2d),
-                                  (joint_3d, self.mean_3d, self.std_3d)):
+                                  (rest, self.mean_3d, self.std_3d)):
             mean.copy_(joints.flatten(1).mean(dim=0))
-            deviation = joints.flatten(1).std(dim=0, correction=0)
-            std.copy_(deviation.where(deviation > 1e-6, 1))  # a coordinate that never moves
+            std.copy_(joints.flatten(1).std(dim=0, correction=0))
+        self.std_2d[self.std_2d < 1e-6] = 1  # a coordinate that never moves
         self.fitted.fill_(True)
 
     @torch.no_grad()

@@ -19,8 +19,8 @@ import torch
 from torch.nn.functional import softplus
 from torch.optim.lr_scheduler import CyclicLR, OneCycleLR
 
-from data import (SUPERVISED, TWO_VIEWS, atomic, check, find_focal, load, project, sample, save,
-                  settle_views, split_blocks)
+from data import (SUPERVISED, TWO_VIEWS, atomic, check, find_bones, find_focal, load, project,
+                  sample, save, settle_views, split_blocks)
 from metrics import cal_mpjpe
 from model import LiftModel, pick_device
 
@@ -29,6 +29,7 @@ WEAK_FILE = 'data_train.pkl'
 LAB_FILES = (TRAIN_FILE, TEST_FILE, WEAK_FILE, 'data_test.pkl')
 N_TRAIN, N_TEST = 40_000, 5_000  # synthetic poses, where there is no file
 TILT = 6.  # degrees by which the height of virtual cameras differs (standard deviation)
+NOISE, RARITY = .06, 12  # of virtual views: the most, in deviations of all points; how rare much is
 ROOT = torch.tensor([0., 0., -1.])
 COLUMNS = ('epoch', 'loss', 'val_loss', 'train_mpjpe', 'val_mpjpe', 'rate', 'poses_per_s')
 
@@ -125,27 +126,63 @@ def image_error(pose: torch.Tensor, views: dict) -> torch.Tensor:
 def learn(epoch_no, measure, n_samples, model, optimiser, scheduler, batch_size) -> tuple:
     """Trains on all samples once, in random order: measure(rows) is loss and MPJPE of a batch.
 
-    Returns their means over samples.
+    Returns their means over samples. An optimiser made `capturable` steps in CUDA graphs.
     """
     model.train()
     every_batch = isinstance(scheduler, (OneCycleLR, CyclicLR))
     order = torch.randperm(n_samples, device=model.mean_2d.device)
     batches = split_batches(order, batch_size)
     totals = torch.zeros(2, device=order.device)
-    for number, rows in enumerate(batches):
+
+    def step(rows):
         loss, mpjpe = measure(rows)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
+        totals.add_(torch.stack([loss.detach(), mpjpe.detach()]), alpha=len(rows))
+
+    if optimiser.param_groups[0].get('capturable'):
+        step = captured(step)
+    seen, shown = 0, time.perf_counter()
+    for number, rows in enumerate(batches):
+        step(rows)
         if every_batch:
             scheduler.step()
-        totals += len(rows) * torch.stack([loss.detach(), mpjpe.detach()])
-        if sys.stdout.isatty() and number % (len(batches) // 100 + 1) == 0:
-            print(f'\r{epoch_no:5}  {loss.item():.5f}  batch {number} of {len(batches)} ', end='',
-                  flush=True)
+        seen += len(rows)
+        if sys.stdout.isatty() and time.perf_counter() - shown > .2:
+            shown = time.perf_counter()
+            print(f'\r{epoch_no:5}  {totals[0] / seen:.5f}  batch {number} of {len(batches)} ',
+                  end='', flush=True)
     if scheduler is not None and not every_batch:
         scheduler.step()
     return tuple((totals / n_samples).tolist())
+
+
+def captured(step):
+    """step(rows), recorded as a CUDA graph at its second call for a number of rows, then replayed.
+
+    Such small kernels end sooner than the host can launch the next ones; a graph needs no host.
+    """
+    graphs, side = {}, torch.cuda.Stream()
+
+    def replay(rows):
+        if len(rows) not in graphs:  # once as it is: libraries set themselves up
+            graphs[len(rows)] = None
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                step(rows)
+            torch.cuda.current_stream().wait_stream(side)
+            return
+        if graphs[len(rows)] is None:
+            graph, inputs = torch.cuda.CUDAGraph(), rows.clone()
+            with torch.cuda.graph(graph):  # records, and does not run
+                step(inputs)
+            graphs[len(rows)] = graph, inputs
+        graph, inputs = graphs[len(rows)]
+        inputs.copy_(rows)
+        graph.replay()
+
+    return replay
 
 
 def _joints(data: dict, key: str, width: int, model: LiftModel) -> torch.Tensor:
@@ -244,23 +281,49 @@ def target_key(joints: dict) -> str:
 def virtual_views(train_set: dict) -> dict:
     """The poses as a camera elsewhere sees them: anywhere around the root, a little up or down.
 
-    The distance stays, and so does whatever of joint_2d_1 the camera does not explain, such as the
-    noise of a detector. Where a turn would bring joints too near to the camera there is none.
-    Without focal lengths the poses are returned as they are. Without 3D the views keep what they
-    have, beside `virtual_2d` (N, J, 2) and the `turn` (N, 3, 3) of the pose.
+    The distance stays, and so does whatever of joint_2d_1 the camera does not explain. Noise is
+    added, nearly none to most poses, so that a detector's does not surprise. Poses are crossed
+    before, but not without 3D, where they must be those of the real views: these are kept, beside
+    `virtual_2d` (N, J, 2) and the `turn` (N, 3, 3) of the pose. Where joints would come too near to
+    the camera a pose is not moved; without focal lengths all stay as they are.
     """
     if 'offset' not in train_set:
         return train_set
-    pose = train_set[target_key(train_set)]
+    weak, pose = 'triangulated' in train_set, train_set[target_key(train_set)]
     root = ROOT.to(pose.device)
     turn = random_turns(len(pose), pose.device)
-    turned = (pose - root) @ turn.mT + root
+    turned = (pose - root if weak else cross(pose - root)) @ turn.mT + root
     far = (turned[..., 2:] < -.1).all(dim=1, keepdim=True)
     turn, turned = turn.where(far, torch.eye(3, device=pose.device)), turned.where(far, pose)
     virtual_2d = project(turned, train_set['focal_len_1']) + train_set['offset']
-    if 'triangulated' in train_set:
+    noise = NOISE * torch.rand_like(virtual_2d[:, :1, :1]) ** RARITY * virtual_2d.std()
+    virtual_2d += noise * torch.randn_like(virtual_2d)
+    if weak:
         return train_set | {'virtual_2d': virtual_2d, 'turn': turn}
     return {'joint_2d_1': virtual_2d, 'joint_3d': turned}
+
+
+def cross(pose: torch.Tensor) -> torch.Tensor:
+    """Poses (N, J, 3) about the root, most of them with a limb, or more, as in another pose.
+
+    What lies beyond a random joint takes the directions of its bones from the other pose, after a
+    turn about the vertical that makes the two as like as can be; lengths stay. After Li et al.,
+    "Cascaded deep monocular 3D human pose estimation with evolutionary training data", CVPR 2020.
+    """
+    n_poses, n_joints, _ = pose.shape
+    paths = torch.eye(n_joints)  # which bones, each named by its outer joint, lead to a joint
+    for parent, child in find_bones((pose + ROOT).cpu().numpy()):  # from the root outwards
+        paths[child] += paths[parent] if parent < n_joints else 0
+    paths = paths.to(pose.device)
+    bones = torch.einsum('jk,nkc->njc', torch.linalg.inv(paths), pose)
+    other = bones[torch.randperm(n_poses, device=pose.device)]
+    flat, other_flat = (torch.view_as_complex(part[..., [0, 2]]) for part in (bones, other))
+    turn = torch.sgn((flat * other_flat.conj()).sum(dim=1, keepdim=True))
+    other[..., [0, 2]] = torch.view_as_real(turn * other_flat)
+    other *= bones.norm(dim=-1, keepdim=True) / other.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+    beyond = paths.mT.bool() & ~torch.eye(n_joints, dtype=bool, device=pose.device)
+    taken = beyond[torch.randint(n_joints, (n_poses, 1), device=pose.device)].mT
+    return torch.einsum('jk,nkc->njc', paths, other.where(taken, bones))
 
 
 def random_turns(n: int, device: torch.device) -> torch.Tensor:
@@ -278,13 +341,21 @@ def build(args: argparse.Namespace, train_set: dict) -> dict:
     joint_3d = train_set[target_key(train_set)]
     model = LiftModel(args.n_blocks, args.hidden_layer, args.dropout, joint_3d[0].numel())
     model.to(joint_3d.device).fit(train_set['joint_2d_1'], joint_3d)
-    optimiser = torch.optim.Adam(model.parameters(), lr=args.lr, fused=True)
+    optimiser = make_optimiser(model, args.lr)
     n_steps = args.epochs * len(split_batches(joint_3d, args.batch_size))
     n_parameters = sum(weights.numel() for weights in model.parameters())
     print(f'model: {args.n_blocks} blocks of {args.hidden_layer}, {n_parameters:,} parameters, '
           f'on {joint_3d.device.type}\n')
     return {'model': model, 'optimiser': optimiser,
-            'scheduler': OneCycleLR(optimiser, args.lr, n_steps)}
+            'scheduler': OneCycleLR(optimiser, args.lr, n_steps, cycle_momentum=False)}
+
+
+def make_optimiser(model: LiftModel, lr: float) -> torch.optim.Adam:
+    """Adam in one kernel; on a GPU its rate is there too, so that graphs can read it."""
+    device = model.mean_2d.device
+    on_gpu = device.type == 'cuda'
+    return torch.optim.Adam(model.parameters(), torch.tensor(lr, device=device) if on_gpu else lr,
+                            betas=(.9, .99), fused=True, capturable=on_gpu)
 
 
 def one_row(epoch_no, train_set, probe, val_set, args, model, optimiser, scheduler) -> list:
@@ -299,7 +370,7 @@ def one_row(epoch_no, train_set, probe, val_set, args, model, optimiser, schedul
                          f'smaller --lr may help')
     _, train_mpjpe = epoch(epoch_no, probe, model, None, None, split='probe')
     val_loss, val_mpjpe = epoch(epoch_no, val_set, model, None, None, split='val')
-    rate = optimiser.param_groups[0]['lr']
+    rate = float(optimiser.param_groups[0]['lr'])
     return [epoch_no, loss, val_loss, train_mpjpe, val_mpjpe, rate, speed]
 
 
@@ -351,8 +422,12 @@ def restore(parts: dict, state: dict) -> list:
     if mean.shape != begun.shape or not torch.allclose(mean, begun):
         raise ValueError('--data: found other poses than this training began with, expected the '
                          'same; start anew without --resume')
+    rate = parts['optimiser'].param_groups[0]['lr']
     for name, part in parts.items():
         part.load_state_dict(state[name])
+    if torch.is_tensor(rate):  # back to the GPU
+        group = parts['optimiser'].param_groups[0]
+        group['lr'] = rate.fill_(group['lr'])
     torch.set_rng_state(state['random'])
     if torch.cuda.is_available():
         torch.cuda.set_rng_state_all(state['random_cuda'])

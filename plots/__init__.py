@@ -1,6 +1,4 @@
 """Draws charts and skeletons from numbers. Each draw_ function writes a PNG and opens no window."""
-from itertools import product
-
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -79,56 +77,111 @@ def draw_error_curve(errors: dict, path) -> None:
 
 
 def draw_weak(errors: dict, path) -> None:
-    """MPJPE over the noise of the 2D points; `errors` maps a way of learning to {noise: MPJPE}.
+    """MPJPE over the noise of the 2D points, and its ratio to that of 'supervised'.
 
-    One colour for what the loss compares with; thick with virtual views, dashed where both lifts
-    must agree.
+    `errors` maps a way of learning to {noise: MPJPE}; what has two views at test time begins with
+    'classic' and stands beside the others in the first chart alone. Dashed: both lifts must agree.
     """
-    figure = _figure(9, 4.6)
-    ax = figure.subplots()
+    figure = _figure(10, 4)
+    whole, ratio = figure.subplots(1, 2)
     colours = {'supervised': 'black', 'triangulation': BLUE, 'reprojection': ORANGE,
                'both': GREEN, 'classic': PINK}
     noises = sorted({noise for points in errors.values() for noise in points})
-    for label, points in errors.items():
-        shown = [noise for noise in sorted(points) if points[noise] > 1e-4]  # not exact geometry
-        ax.semilogy([noises.index(noise) for noise in shown], [points[noise] for noise in shown],
-                    marker='.', label=label, color=colours[label.partition(',')[0]],
-                    linewidth=3 if 'virtual' in label else 1.3,
-                    linestyle='--' if 'agreement' in label else '-')
-    ax.set_xticks(range(len(noises)), [f'{noise:g}' if noise else 'exact' for noise in noises])
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
-    ax.yaxis.set_major_formatter(StrMethodFormatter('{x:g}'))
-    ax.yaxis.set_minor_formatter(NullFormatter())
-    figure.legend(loc='outside right center', frameon=False)
-    _tidy(ax, 'what is learnt without 3D', 'noise of the 2D joints (standard deviation)',
-          f'MPJPE on the test set ({UNIT})')
+    for way, points in errors.items():
+        name, _, agreement = way.partition(', ')
+        style = {'color': colours[name], 'marker': 'o', 'markersize': 4,
+                 'linestyle': '--' if agreement == 'agreement' else '-'}
+        places = [noises.index(noise) for noise in points]
+        values = np.array([points[noise] for noise in points])
+        if name in ('supervised', 'classic') or way == 'reprojection, agreement':
+            whole.plot(places, values, label=way, **style)
+        if name != 'classic':
+            base = np.array([errors['supervised'].get(noise, np.nan) for noise in points])
+            ratio.plot(places, values / base, label=way, **style)
+    for ax in (whole, ratio):
+        ax.set_xticks(range(len(noises)), [f'{noise:g}' if noise else 'exact' for noise in noises])
+        ax.legend(frameon=False, fontsize=8)
+    whole.set_ylim(bottom=0)
+    xlabel = 'noise of the 2D joints (standard deviation)'
+    _tidy(whole, f'MPJPE on the test set ({UNIT})', xlabel)
+    _tidy(ratio, 'its ratio to that of supervised learning', xlabel)
+    figure.savefig(path)
+
+
+def draw_network(charts: dict, path) -> None:
+    """Test and validation error of networks, a chart for each question.
+
+    `charts` maps a question to (label, {data: values}), values (n_seeds, 4): validation MPJPE, test
+    MPJPE, seconds, parameters. The first of all is what times are compared with.
+    """
+    figure = _figure(10, 6.2)
+    default = next(iter(charts.values()))[0][1]
+    colours = dict(zip(default, (BLUE, ORANGE, GREEN)))
+    for ax, (question, variants) in zip(figure.subplots(2, 3).flat, charts.items()):
+        labels = []
+        for place, (label, found) in enumerate(variants):
+            for data, values in found.items():
+                (val, test, *_), spread = values.mean(axis=0), values[:, 1].std()
+                shift = place + .1 * (list(colours).index(data) - (len(colours) - 1) / 2)
+                ax.errorbar(shift, test, spread, color=colours[data], marker='o', capsize=4)
+                ax.plot(shift, val, color=colours[data], marker='o', markerfacecolor='white')
+            data = next(iter(found), None)
+            if data:
+                seconds, n_parameters = np.median(found[data][:, 2:], axis=0)
+                times = seconds / np.median(default[data][:, 2])
+                label += f'\n{n_parameters / 1e6:.1f} M\n{times:.1f} × time'
+            labels.append(label)
+        ax.set_xticks(range(len(labels)), labels, fontsize=8)
+        ax.margins(x=.2)
+        ax.set_yscale('log')
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.2, 1.5, 2, 3, 4, 5, 6, 7, 8)))
+        ax.yaxis.set_major_formatter(StrMethodFormatter('{x:g}'))
+        ax.yaxis.set_minor_formatter(NullFormatter())
+        _tidy(ax, question, '', 'MPJPE')
+        ax.grid(visible=False, axis='x')
+    keys = [Line2D([], [], color=colour, marker='o', label=f'{data}, test')
+            for data, colour in colours.items()]
+    keys.append(Line2D([], [], color=GREY, marker='o', markerfacecolor='white', linestyle='',
+                       label='validation'))
+    figure.legend(handles=keys, loc='outside lower center', ncols=len(keys), frameon=False)
+    figure.savefig(path)
+
+
+def draw_errors(charts: dict, path) -> None:
+    """Where the error comes from, whole, along the ray and across it.
+
+    `charts` maps 'joint', 'view' and 'unusual' to {x: (error, along, across, low, high)}, means and
+    the quartiles of the error.
+    """
+    figure = _figure(10, 3.8)
+    joint, view, unusual = figure.subplots(1, 3)
+    names, values = zip(*sorted(charts['joint'].items(), key=lambda pair: pair[1][0]))
+    rows = np.arange(len(names))
+    for column, shift, colour, label in ((1, .2, BLUE, 'along the ray'),
+                                         (2, -.2, ORANGE, 'across it')):
+        joint.barh(rows + shift, np.array(values)[:, column], .4, color=colour, label=label)
+    joint.set_yticks(rows, names)
+    _tidy(joint, 'joint', f'mean error ({UNIT})')
+    joint.grid(visible=False, axis='y')
+    for ax, chart, title, xlabel in (
+            (view, 'view', 'view', 'body turned away from the camera (degrees)'),
+            (unusual, 'unusual', 'pose', 'distance to the nearest training pose')):
+        x = np.array([float(at) for at in charts[chart]])
+        error, along, across, low, high = np.transpose(list(charts[chart].values()))
+        ax.fill_between(x, low, high, color=GREY, alpha=.2, linewidth=0, label='quartiles')
+        ax.plot(x, error, color=GREY, marker='.', label='whole')
+        ax.plot(x, along, color=BLUE, marker='.')
+        ax.plot(x, across, color=ORANGE, marker='.')
+        ax.set_ylim(bottom=0)
+        _tidy(ax, title, xlabel, '')
+    view.set_xticks(range(0, 181, 45))
+    handles, labels = (sum(parts, []) for parts in zip(
+        joint.get_legend_handles_labels(), view.get_legend_handles_labels()))
+    figure.legend(handles, labels, loc='outside lower center', ncols=4, frameon=False)
     figure.savefig(path)
 
 
 # ---- skeletons ----------------------------------------------------------------------------------
-
-def find_bones(joint_3d: np.ndarray, known=()) -> list[tuple[int, int]]:
-    """The bones (parent, child) of skeletons (N, J, 3); the root, at (0, 0, -1), is joint J.
-
-    Bones are the pairs that stay close: short, and of hardly varying length. They are the smallest
-    tree that spans all joints (Prim, 1957). Bones `known` are taken where they fit about as well.
-    """
-    joints = joint_3d[::len(joint_3d) // 2000 + 1]
-    root = np.broadcast_to([0., 0., -1.], (len(joints), 1, 3))
-    joints = np.concatenate([joints, root], axis=1)                          # (N, J + 1, 3)
-    lengths = np.linalg.norm(joints[:, :, None] - joints[:, None], axis=-1)  # (N, J + 1, J + 1)
-    lengths /= lengths.mean(axis=(1, 2), keepdims=True)  # those farther away are no smaller
-    cost = lengths.mean(axis=0) + 4 * lengths.std(axis=0)
-    bones, reached, rest = [], [len(cost) - 1], list(range(len(cost) - 1))
-    while rest:
-        parent, child = min(product(reached, rest), key=lambda pair: cost[pair])
-        bones.append((parent, child))
-        reached.append(child)
-        rest.remove(child)
-    total = sum(cost[pair] for pair in bones)
-    fits = len(known) == len(bones) and sum(cost[pair] for pair in known) <= 1.1 * total
-    return list(known) if fits else bones
-
 
 def bone_colours(bones, names) -> list[str]:
     """Left blue, right orange, trunk grey by a joint's first letter; without names, by limb."""

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import data
-from data import (BONES, JOINTS, face_root, find_focal, find_sign, fit_focal, load, project,
-                  ray_angle, ray_gap, sample, save, second_view, settle_views, split_blocks,
-                  triangulate)
+from data import (BONES, JOINTS, face_root, find_bones, find_focal, find_sign, fit_focal, load,
+                  project, ray_angle, ray_gap, sample, save, second_view, settle_views,
+                  split_blocks, triangulate)
 
 N = 8
 GOOD = sample(N, seed=3)
@@ -357,6 +357,39 @@ def test_views_of_real_motion_capture(mocap):
     settled, found = settle_views(load(mocap / 'data_test.pkl'))
     assert 'signs +1 +1' in found and 'left out' not in found
     assert np.abs(settled['triangulated'] - settled['joint_3d']).max() < 1e-4
+
+
+# ---- the skeleton --------------------------------------------------------------------------------
+
+PEOPLE = sample(3000, seed=7)['joint_3d']
+
+
+def pairs(bones):
+    return {frozenset(bone) for bone in bones}
+
+
+def test_bones_are_found_in_any_order():
+    order = np.random.default_rng(0).permutation(15)
+    bones = find_bones(PEOPLE[:, order])
+    new = {old: new for new, old in enumerate(order)} | {15: 15}
+    assert pairs(bones) == pairs((new[a], new[b]) for a, b in BONES)
+    reached = {15}
+    for parent, child in bones:  # from the root outwards
+        assert parent in reached and child not in reached
+        reached.add(child)
+
+
+def test_known_bones_are_taken_where_they_fit():
+    assert find_bones(PEOPLE, known=BONES) == BONES
+    assert find_bones(PEOPLE[:, ::-1], known=BONES) != BONES
+    assert find_bones(PEOPLE[:, :9], known=BONES) != BONES
+
+
+@pytest.mark.parametrize('name', ('data_train.pkl', 'data_test.pkl'))
+def test_bones_of_real_motion_capture(mocap, name):
+    joint_3d = load(mocap / name)['joint_3d']
+    assert find_bones(joint_3d, known=BONES) == BONES
+    assert len(pairs(find_bones(joint_3d)) - pairs(BONES)) <= 1
 
 
 # ---- the embedded default -----------------------------------------------------------------------

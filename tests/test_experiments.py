@@ -1,10 +1,96 @@
+import sys
+
+import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from data import sample, settle_views
+from data import JOINTS, sample, settle_views
 from model import LiftModel
-from tests.experiments import WAYS, loss_of
+from tests import experiments
+from tests.experiments import (QUESTIONS, WAYS, Variant, build, distance_to_nearest, facing,
+                               loss_of, split_error)
 from training import ROOT, weak_loss
+
+
+def test_all_of_it_runs_small_and_goes_on_where_it_was(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(experiments, 'NOISES', (0., .005))
+    monkeypatch.setattr(experiments, 'WAYS', (WAYS[0], WAYS[1], WAYS[-2]))
+    monkeypatch.setattr(experiments, 'QUESTIONS', {
+        question: [group[0], group[-1]] for question, group in QUESTIONS.items()})
+    monkeypatch.setattr(sys, 'argv', ['experiments', '--poses', '300', '--epochs', '1', '--seeds',
+                                      '0', '--plots', str(tmp_path)])
+    experiments.main()
+    assert capsys.readouterr().out.count('\n') == 8 + 6
+    tables = {path.name: path.read_text() for path in tmp_path.glob('*.csv')}
+    assert {name: table.count('\n') for name, table in tables.items()} == {
+        'network.csv': 1 + 8, 'errors.csv': 1 + 15 + 12 + 10, 'weak.csv': 1 + 6}
+    assert {path.stem for path in tmp_path.glob('*.png')} == {'network', 'errors', 'weak'}
+    lines = tables['weak.csv'].splitlines(keepends=True)
+    (tmp_path / 'weak.csv').write_text(''.join(lines[:-1]))
+    monkeypatch.setattr(experiments, 'split_error', None)  # would fail
+    experiments.main()
+    assert capsys.readouterr().out.count('\n') == 1
+    assert (tmp_path / 'weak.csv').read_text() == tables['weak.csv']
+
+
+def test_the_figures_of_the_readme_are_those_of_the_tables():
+    text = (experiments.FOLDER.parent / 'README.md').read_text().partition('## Without 3D')[2]
+    table = experiments.Table(experiments.FOLDER / 'weak.csv', range(4), range(1)).read()
+    supervised, weak, classic = (table[way, '0.005', 'data_train / 8', '0'][0] for way in (
+        'supervised', 'reprojection, agreement', WAYS[0]))
+    ratio = f'{weak / supervised:.2f}'
+    for figure in (f'{supervised:.4f}', f'{weak:.4f}', ratio, f'{classic:.4f}'):
+        assert f' {figure} |\n' in text
+
+
+# ---- the network --------------------------------------------------------------------------------
+
+def kinds(variant):
+    return ''.join(type(layer).__name__[0] for layer in build(variant).modules()
+                   if isinstance(layer, (nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Dropout)))
+
+
+def test_the_network_varies_as_it_says():
+    assert kinds(Variant()) == 'L' + 4 * 'LBRD' + 'L'
+    assert kinds(Variant(norm='after ReLU')) == 'L' + 4 * 'LRBD' + 'L'
+    assert kinds(Variant(norm='none')) == 'L' + 4 * 'LRD' + 'L'
+    assert kinds(Variant(layers=1)) == 'L' + 2 * 'LBRD' + 'L'
+    assert kinds(Variant(n_blocks=4, skip='without')) == 'L' + 8 * 'LBRD' + 'L'
+    x = torch.randn(3, 1024)
+    plain, residual = (build(Variant(n_blocks=1, skip=skip)).eval() for skip in ('without', 'with'))
+    residual.blocks[0].layers.load_state_dict(plain.blocks[0].state_dict())
+    torch.testing.assert_close(plain.blocks(x) + x, residual.blocks(x))
+    assert build(Variant(hidden_layer=256)).last.in_features == 256
+    assert all(Variant() in group for group in QUESTIONS.values())  # to compare with
+
+
+# ---- where the error comes from -----------------------------------------------------------------
+
+def test_errors_along_the_ray_and_across_it():
+    truth = np.array([[[0, 0, -2.], [3, 0, -4]]])
+    parts = split_error(truth + [[[0, .3, .4], [.6, .5, -.8]]], truth)
+    np.testing.assert_allclose(parts[:, 0], [[.5, 1.25 ** .5], [.4, 1], [.3, .5]])
+
+
+def test_facing_is_the_angle_that_a_person_is_turned_by():
+    pose = sample(200, seed=1)['joint_3d']
+    ahead = np.cross(pose[:, JOINTS.index('LShoulder')] - pose[:, JOINTS.index('RShoulder')],
+                     [0, 1, 0])
+    toward = np.cos(np.radians(facing(pose)))  # the camera is where z grows
+    np.testing.assert_allclose(toward, ahead[:, 2] / np.linalg.norm(ahead, axis=1), atol=1e-5)
+    assert (np.sign(facing(pose)) == np.sign(ahead[:, 0])).all()
+
+
+def test_a_pose_is_as_near_when_it_is_turned_or_made_larger():
+    pose = torch.from_numpy(sample(300, seed=1)['joint_3d'])
+    turned = (pose - ROOT) @ torch.tensor([[0, 0, 1.], [0, 1, 0], [-1, 0, 0]])  # a quarter
+    other = 1.3 * turned + ROOT
+    assert distance_to_nearest(other.numpy(), pose.numpy()).max() < 1e-2
+    assert distance_to_nearest(pose[:100].numpy(), pose[200:].numpy()).min() > 1e-2
+
+
+# ---- without 3D ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize('way', WAYS[2:])

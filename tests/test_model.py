@@ -31,7 +31,9 @@ def by_hand(model, joint_2d):
             x = np.maximum(x * w[batch + 'weight'] + w[batch + 'bias'], 0)
         x = skip + x
     x = x @ w['last.weight'].T + w['last.bias']
-    return (w['mean_3d'] + w['std_3d'] * x).reshape(len(x), -1, 3)
+    x = (w['mean_3d'] + w['std_3d'] * x).reshape(len(x), -1, 3)
+    x[..., :2] += w['inverse_focal'] * joint_2d.reshape(len(x), -1, 2).numpy() * -x[..., 2:]
+    return x
 
 
 @pytest.mark.parametrize('n_blocks', (1, 2, 3))
@@ -68,15 +70,46 @@ def test_sizes_that_make_no_network(sizes):
 def test_fit_standardises():
     model = trained_model()
     joint_2d, joint_3d = 5 * torch.randn(99, 15, 2) + 2, torch.randn(99, 15, 3)
-    joint_3d[:, 4, 1] = 7.  # a coordinate that never moves
+    joint_2d[:, 3, 0], joint_3d[:, 4, 2] = 5., -7.  # coordinates that never move
     model.fit(joint_2d, joint_3d)
     inputs = []
     model.first.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
     model(joint_2d)
     np.testing.assert_allclose(inputs[0].mean(0), 0, atol=1e-5)
-    np.testing.assert_allclose(inputs[0].std(0, correction=0), 1, atol=1e-5)
-    assert model.mean_3d.view(15, 3)[4, 1] == 7 and model.std_3d.view(15, 3)[4, 1] == 1
+    expected = np.ones(30)
+    expected[6] = 0
+    np.testing.assert_allclose(inputs[0].std(0, correction=0), expected, atol=1e-5)
+    means, deviations = joint_3d[..., 2].mean(dim=0), joint_3d[..., 2].std(dim=0, correction=0)
+    torch.testing.assert_close(model.mean_3d.view(15, 3)[:, 2], means)
+    torch.testing.assert_close(model.std_3d.view(15, 3)[:, 2], deviations)
+    assert model.mean_3d[14] == -7 and model.std_3d[14] == 0
     assert model.fitted and {'mean_2d', 'std_2d', 'mean_3d', 'std_3d'} <= model.state_dict().keys()
+
+
+@pytest.mark.parametrize('focal_len', ((1.2, 1.1), (-1.2, 1.1)))
+def test_where_points_are_exact_joints_are_lifted_onto_their_rays(focal_len):
+    """Whatever depth an untrained network guesses."""
+    torch.manual_seed(0)
+    joint_3d = .2 * torch.randn(200, 15, 3) - torch.tensor([0, 0, 2.])
+    focal_len = torch.tensor(focal_len)
+    joint_2d = focal_len * joint_3d[..., :2] / -joint_3d[..., 2:]
+    model = LiftModel(1, 16)
+    model.fit(joint_2d, joint_3d)
+    torch.testing.assert_close(model.inverse_focal, 1 / focal_len)
+    lifted = model(joint_2d)
+    assert (lifted[..., 2] - joint_3d[..., 2]).abs().mean() > .05
+    torch.testing.assert_close(focal_len * lifted[..., :2] / -lifted[..., 2:], joint_2d,
+                               atol=1e-4, rtol=0)
+
+
+def test_x_and_y_are_learnt_where_no_camera_explains_the_points():
+    """Joints about the root, as in other data: their points say nothing about rays."""
+    torch.manual_seed(0)
+    joint_2d = torch.randn(500, 15, 2)
+    joint_3d = torch.cat([100 * joint_2d, 100 * torch.randn(500, 15, 1)], dim=-1)
+    model = LiftModel(1, 16)
+    model.fit(joint_2d, joint_3d)
+    assert (model.std_3d.view(15, 3) > 90).all()
 
 
 def test_lift_is_in_evaluation_mode_and_leaves_no_trace():

@@ -4,6 +4,9 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
+from itertools import count
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -12,11 +15,11 @@ from torch.optim.lr_scheduler import ExponentialLR, OneCycleLR
 
 import training
 from conftest import ROOT
-from data import TWO_VIEWS, load, project, sample, save, settle_views
+from data import TWO_VIEWS, find_bones, load, project, sample, save, settle_views
 from metrics import cal_mpjpe
 from model import LiftModel
-from training import (image_error, main, prepare, run_epoch, run_epoch_weak, split_batches,
-                      virtual_views)
+from training import (captured, cross, image_error, main, prepare, random_turns, run_epoch,
+                      run_epoch_weak, split_batches, virtual_views)
 
 SMALL = ('--hidden-layer', '16', '--n-blocks', '1', '--epochs', '3', '--batch-size', '32')
 POSES = sample(200, seed=5)
@@ -92,13 +95,61 @@ def test_the_loss_is_a_mean_over_samples():
 
 
 def test_a_terminal_shows_a_live_line(capsys, monkeypatch):
+    monkeypatch.setattr(training.time, 'perf_counter', count().__next__)  # a second each call
     model, optimiser = model_and_optimiser()
     run_epoch(7, POSES, model, optimiser, None)
     assert capsys.readouterr().out == ''
     monkeypatch.setattr(sys.stdout, 'isatty', lambda: True)
-    run_epoch(7, POSES, model, optimiser, None, batch_size=50)
+    loss, _ = run_epoch(7, POSES, model, optimiser, None, batch_size=50)
     lines = capsys.readouterr().out.split('\r')
     assert [line.split()[0] for line in lines[1:]] == ['7'] * 4 and 'batch 3 of 4' in lines[-1]
+    assert float(lines[-1].split()[1]) == pytest.approx(loss, abs=1e-5)
+
+
+def test_graphs_see_every_batch_once_and_in_order(monkeypatch):
+    """With stand-ins for CUDA: what is recorded does not run, and a replay reads its inputs."""
+    class Graph:
+        recording = None
+
+        def replay(self):
+            self.work()
+
+    @contextmanager
+    def graph(new):
+        Graph.recording = new
+        yield
+        Graph.recording = None
+
+    def step(rows):
+        def work():
+            seen.append(rows.clone())
+        if Graph.recording:
+            Graph.recording.work = work
+        else:
+            work()
+
+    monkeypatch.setattr(torch.cuda, 'CUDAGraph', Graph)
+    monkeypatch.setattr(torch.cuda, 'graph', graph)
+    for name in ('Stream', 'current_stream', 'stream'):
+        monkeypatch.setattr(torch.cuda, name, MagicMock())
+    seen, batches = [], split_batches(torch.randperm(107), 10)
+    assert len({len(rows) for rows in batches}) == 2
+    replay = captured(step)
+    for rows in batches:
+        replay(rows)
+    assert torch.equal(torch.cat(seen), torch.cat(batches)) and len(seen) == len(batches)
+
+
+def test_a_rate_on_the_device_follows_the_same_schedule():
+    weights = []
+    for rate in (1e-2, torch.tensor(1e-2)):
+        model, _ = model_and_optimiser()
+        optimiser = torch.optim.Adam(model.parameters(), rate, fused=True)
+        schedule = OneCycleLR(optimiser, 1e-2, 8, cycle_momentum=False)
+        for epoch in (1, 2):
+            run_epoch(epoch, POSES, model, optimiser, schedule, batch_size=50)
+        weights.append(model.last.weight.detach())
+    torch.testing.assert_close(*weights)
 
 
 def test_statistics_are_fitted_once_and_not_by_scoring():
@@ -107,7 +158,7 @@ def test_statistics_are_fitted_once_and_not_by_scoring():
     assert not model.fitted
     run_epoch(1, POSES, model, optimiser, None)
     mean = model.mean_3d.clone()
-    np.testing.assert_allclose(mean, POSES['joint_3d'].reshape(200, 45).mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(mean[2::3], POSES['joint_3d'][..., 2].mean(axis=0), atol=1e-6)
     run_epoch(2, {key: array[:50] for key, array in POSES.items()}, model, optimiser, None)
     assert torch.equal(model.mean_3d, mean)
 
@@ -145,17 +196,59 @@ def test_virtual_views_are_what_another_camera_sees(tmp_path):
     save(tmp_path / 'a.pkl', {**POSES, 'joint_2d_1': POSES['joint_2d_1'] + np.float32(.01)})
     train_set, _ = prepare(tmp_path / 'a.pkl', torch.device('cpu'))
     views = virtual_views(train_set)
-    root, old, new = torch.tensor([0, 0, -1.]), train_set['joint_3d'], views['joint_3d']
-    assert not torch.allclose(old, new, atol=.01)
-    for one, two in ((old, new), (torch.roll(old, 1, 1), torch.roll(new, 1, 1))):  # rigid
-        torch.testing.assert_close((one - root).norm(dim=-1), (two - root).norm(dim=-1))
-        torch.testing.assert_close(torch.cdist(old, one), torch.cdist(new, two), atol=1e-3, rtol=0)
-    volume = [torch.linalg.det(joints[:, :3] - root).sign() for joints in (old, new)]
-    assert (volume[0] == volume[1]).float().mean() > .98  # no mirror image
-    seen = project(new, train_set['focal_len_1']) + .01         # the noise stays
-    torch.testing.assert_close(views['joint_2d_1'], seen, atol=1e-5, rtol=0)
-    height = (new - root)[..., 1] - (old - root)[..., 1]
-    assert height.abs().mean() < .01                      # people stay upright
+    assert not torch.allclose(views['joint_3d'], train_set['joint_3d'], atol=.01)
+    seen = project(views['joint_3d'], train_set['focal_len_1']) + .01  # what is unexplained stays
+    noise = (views['joint_2d_1'] - seen).std(dim=(1, 2)) / seen.std()
+    assert noise.quantile(.5) < 1e-3 and .01 < noise.max() < .1
+
+
+def test_turns_are_about_the_root_and_leave_people_upright():
+    turn = random_turns(5000, torch.device('cpu'))
+    torch.testing.assert_close(turn @ turn.mT, torch.eye(3).expand(5000, 3, 3))
+    assert (torch.linalg.det(turn) > 0).all()
+    up, ahead = turn[:, :, 1], turn[:, :, 2]
+    tilt = torch.rad2deg(up[:, 1].acos())
+    assert up[:, 0].abs().max() < 1e-6 and 4 < tilt.mean() < 6 and tilt.max() < 30
+    angle = torch.atan2(ahead[:, 0], ahead[:, 2]).histc(8, -np.pi, np.pi)
+    assert angle.min() > 500 and angle.max() < 750  # from all around
+
+
+def test_crossed_poses_have_a_part_of_another():
+    """Found again by trying all other poses, all joints, and angles in steps of a degree."""
+    poses = sample(60, seed=2)['joint_3d'][::10]  # each of another person
+    crossed = cross(torch.from_numpy(poses - np.float32([0, 0, -1]))).numpy()
+    parents = dict((child, parent) for parent, child in find_bones(poses))
+    beyond = {joint: [other for other in parents if other != joint
+                      and joint in path_to(other, parents)] for joint in parents}
+
+    def bones(joints):
+        joints = np.vstack([joints, np.zeros(3)])
+        return np.stack([joints[child] - joints[parents[child]] for child in range(15)])
+
+    angles = np.radians(np.arange(360))
+    turns = np.stack([[[np.cos(a), 0, np.sin(a)], [0, 1, 0], [-np.sin(a), 0, np.cos(a)]]
+                      for a in angles])
+    changed = 0
+    for own, result in zip(poses - np.float32([0, 0, -1]), crossed):
+        own, result = bones(own), bones(result)
+        lengths = np.linalg.norm(own, axis=1)
+        np.testing.assert_allclose(np.linalg.norm(result, axis=1), lengths, atol=1e-5)
+        errors = [np.abs(result - own).max()]
+        changed += errors[0] > .01
+        for other in poses - np.float32([0, 0, -1]):
+            turned = bones(other) @ turns.mT
+            turned = turned[(turned * own).sum((1, 2)).argmax()]
+            turned *= (lengths / np.linalg.norm(turned, axis=1))[:, None]
+            for joints in beyond.values():
+                expected = own.copy()
+                expected[joints] = turned[joints]
+                errors.append(np.abs(result - expected).max())
+        assert min(errors) < .004  # a bone is up to .15 long, and half a degree of it .0013
+    assert changed > 0
+
+
+def path_to(joint, parents):
+    return [joint] + (path_to(parents[joint], parents) if joint in parents else [])
 
 
 def test_data_that_no_camera_explains_is_learnt_without_virtual_views(here, capsys):
@@ -192,7 +285,7 @@ def test_two_views_are_enough_to_learn(sign):
     losses = [run_epoch_weak(epoch, views, model, optimiser, None)[0] for epoch in range(20)]
     loss, mpjpe = run_epoch_weak(20, {**POSES, **views}, model, optimiser, None, split='val')
     mean_pose = np.tile(POSES['joint_3d'].mean(axis=0), (200, 1, 1))
-    assert losses[-1] < .5 * losses[0] and loss < losses[0]
+    assert loss < .6 * losses[0]
     assert mpjpe < .5 * cal_mpjpe(mean_pose, POSES['joint_3d'])
 
 
