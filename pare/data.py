@@ -1,0 +1,332 @@
+"""Samples to learn from: rendered people, annotations of photographs, 3DPW.
+
+    python -m pare.data render people.npz --n 6000 --size 64
+    python -m pare.data convert-3dpw sequenceFiles/train 3dpw_train.npz
+
+A set is an .npz in the keys of SPIN (Kolotouros et al., ICCV 2019): imgname, center, scale (side of
+the box / 200) and of pose, shape, gender, has_smpl, part, S what there is. A rendered set has the
+arrays images and labels in place of imgname.
+"""
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import Dataset
+
+from pare.body import (KEYPOINTS, N_BETAS, Body, Skeleton, axis_angle_to_matrix, make_body,
+                       matrix_to_axis_angle, project, read_npz, read_pickle)
+from pare.render import face_parts, rasterise, scene, to_pixels
+
+MEAN, STD = np.float32([.485, .456, .406]), np.float32([.229, .224, .225])  # of ImageNet, RGB
+FLIP_JOINTS = [0, 2, 1, 3, 5, 4, 6, 8, 7, 9, 11, 10, 12, 14, 13, 15, 17, 16, 19, 18, 21, 20, 23, 22]
+FLIP_LABELS = np.array([0, *(1 + joint for joint in FLIP_JOINTS)])
+FLIP_KEYPOINTS = [5, 4, 3, 2, 1, 0, 11, 10, 9, 8, 7, 6, *range(12, 20), 21, 20, 23, 22]
+
+
+# ---- rendered people ----------------------------------------------------------------------------
+
+def sample_poses(rng, n: int, yaw: float) -> np.ndarray:
+    """Axis-angle (n, 24, 3) of people who stand about, up to yaw degrees from facing the camera.
+
+    The first joint turns to the camera's frame, where y is down.
+    """
+    pose = rng.normal(0, .12, (n, 24, 3))
+    pose[:, (10, 11, 22, 23)] = 0
+    pose[:, (12, 15)] *= 1.6
+    for side, (hip, knee, shoulder, elbow) in ((1, (1, 4, 16, 18)), (-1, (2, 5, 17, 19))):
+        pose[:, hip] = rng.normal((-.25, 0, .1 * side), (.45, .2, .15), (n, 3))
+        pose[:, hip, 0] = pose[:, hip, 0].clip(-1.8, .6)
+        pose[:, knee, 0] = np.abs(rng.normal(0, .5, n)).clip(max=2.2)
+        pose[:, shoulder, 0] = rng.normal(0, .3, n)
+        pose[:, shoulder, 1] = rng.normal(-.25 * side, .4, n)
+        pose[:, shoulder, 2] = -side * np.radians(rng.uniform(0, 75, n))
+        pose[:, elbow, 1] = -side * np.abs(rng.normal(0, .7, n)).clip(max=2.3)
+    turn = np.zeros((2, n, 3))
+    turn[0, :, 1] = np.radians(rng.uniform(-yaw, yaw, n))
+    turn[1, :, (0, 2)] = rng.normal((np.pi, 0), .12, (n, 2)).T
+    upright, tilted = axis_angle_to_matrix(torch.from_numpy(turn))
+    pose[:, 0] = matrix_to_axis_angle(tilted @ upright).numpy()
+    return pose.astype(np.float32)
+
+
+def render_set(path: Path, n: int, size: int, seed: int, yaw: float = 60, n_clutter: int = 3,
+               n_occluders: int = 1) -> None:
+    """Writes n rendered people; prints progress. The file is whole or not there."""
+    rng, arrays = np.random.default_rng(seed), make_body()
+    body, skeleton = Body(arrays), Skeleton(arrays)
+    faces = arrays['f'].astype(np.int64)
+    parts = face_parts(arrays['weights'], faces)
+    pose, betas = sample_poses(rng, n, yaw), rng.normal(0, 1, (n, N_BETAS)).clip(-2.5, 2.5)
+    betas = betas.astype(np.float32)
+    images, labels = np.empty((n, size, size, 3), np.uint8), np.empty((n, size, size), np.uint8)
+    keypoints, visible = np.empty((n, 24, 3), np.float32), np.empty(n, np.float32)
+    for start in range(0, n, 64):
+        rows = slice(start, start + 64)
+        rotations = axis_angle_to_matrix(torch.from_numpy(pose[rows]))
+        shape = torch.from_numpy(betas[rows])
+        vertices, points = body(shape, rotations)[0].numpy(), skeleton(shape, rotations)[0]
+        cameras = np.stack([_look_at(rng, mesh) for mesh in vertices])
+        projected = project(points, torch.from_numpy(cameras)).numpy()
+        keypoints[rows] = np.concatenate([(projected + 1) * size / 2,
+                                          np.ones_like(projected[..., :1])], axis=-1)
+        for row, mesh, camera in zip(range(n)[rows], vertices, cameras):
+            images[row], labels[row], visible[row] = scene(
+                rng, mesh, faces, parts, camera, size, n_clutter, rng.integers(n_occluders + 1))
+        if sys.stdout.isatty() or start == 0:
+            print(f'\rrendering {path}: {min(start + 64, n)} of {n}', end='', flush=True)
+    print(f'\rrendered {path}: {n} people of {size} pixels')
+    temporary = Path(f'{path}.tmp')
+    with open(temporary, 'wb') as file:
+        np.savez(file, images=images, labels=labels, pose=pose.reshape(n, 72), shape=betas,
+                 part=keypoints, visible=visible, center=np.full((n, 2), size / 2, np.float32),
+                 scale=np.full(n, size / 200, np.float32))
+    temporary.replace(path)
+
+
+def _look_at(rng, vertices: np.ndarray) -> np.ndarray:
+    """A camera (s, tx, ty) that sees a body (V, 3), a little beside its middle."""
+    low, high = vertices[:, :2].min(axis=0), vertices[:, :2].max(axis=0)
+    scale = 2 / (rng.uniform(1.05, 1.3) * (high - low).max())
+    shift = rng.normal(0, .04, 2) / scale
+    return np.float32([scale, *(shift - (low + high) / 2)])
+
+
+# ---- annotations --------------------------------------------------------------------------------
+
+def load_annotations(path, fits=None) -> dict[str, np.ndarray]:
+    """Reads a set of samples and checks it; `fits` (N, 82), an .npy, is pose and shape of its rows.
+
+    Adds has_smpl (N,) where it is missing. Raises OSError, or ValueError with file and key.
+    """
+    found = read_npz(path)
+    rendered = 'images' in found
+    n = len(found.get('center', ()))
+    expected = {'center': (n, 2), 'scale': (n,), 'pose': (n, 72), 'shape': (n, N_BETAS),
+                'part': (n, 24, 3), 'S': (n, 24, 4), 'has_smpl': (n,), 'gender': (n,)}
+    for key in ('images' if rendered else 'imgname', 'center', 'scale'):
+        if key not in found or not len(found[key]):
+            raise ValueError(f'{path}: key {key} is missing or empty, expected imgname or images, '
+                             f'center and scale')
+    if fits is not None:
+        array = np.load(fits, allow_pickle=False)
+        if array.shape != (n, 82):
+            raise ValueError(f'{fits}: found shape {array.shape}, expected {(n, 82)} for {path}')
+        found |= {'pose': array[:, :72], 'shape': array[:, 72:]}
+    for key, shape in expected.items():
+        if key in found and found[key].shape != shape:
+            raise ValueError(f'{path}: key {key}: found shape {found[key].shape}, expected {shape}')
+        if key in found and found[key].dtype.kind == 'f' and not np.isfinite(found[key]).all():
+            raise ValueError(f'{path}: key {key}: found NaN or infinity, expected finite numbers')
+    if ('pose' in found) != ('shape' in found):
+        raise ValueError(f'{path}: found only one of pose and shape, expected both or neither')
+    if 'has_smpl' not in found:
+        found['has_smpl'] = np.full(n, 'pose' in found)
+    return found
+
+
+def convert_3dpw(folder: Path) -> dict[str, np.ndarray]:
+    """The sequences (.pkl) of 3DPW as one set, as SPIN makes it: frames whose camera and points are
+    valid, the global rotation in the camera's frame, boxes 1.2 times the points."""
+    samples = []
+    paths = sorted(Path(folder).glob('*.pkl'))
+    if not paths:
+        raise ValueError(f'{folder}: found no .pkl, expected sequences of 3DPW')
+    for path in paths:
+        sequence = read_pickle(path)
+        genders = sequence.get('genders', sequence.get('gender'))
+        points = sequence.get('poses2d', sequence.get('poses2D'))
+        for person, pose in enumerate(sequence['poses']):
+            for frame in np.flatnonzero(sequence['campose_valid'][person]):
+                seen = points[person][frame][2] > 0
+                if not seen.any():
+                    continue
+                xy = points[person][frame][:2, seen]
+                low, high = xy.min(axis=1), xy.max(axis=1)
+                rotation = sequence['cam_poses'][frame][:3, :3] @ axis_angle_to_matrix(
+                    torch.from_numpy(np.array(pose[frame][:3], dtype=float))).numpy()
+                vector = matrix_to_axis_angle(torch.from_numpy(rotation)).numpy()
+                name = sequence['sequence']
+                samples.append({
+                    'imgname': f'imageFiles/{name}/image_{sequence["img_frame_ids"][frame]:05}.jpg'
+                    if 'img_frame_ids' in sequence else f'imageFiles/{name}/image_{frame:05}.jpg',
+                    'center': (low + high) / 2, 'scale': 1.2 * (high - low).max() / 200,
+                    'pose': np.concatenate([vector, pose[frame][3:72]]),
+                    'shape': np.asarray(sequence['betas'][person])[:N_BETAS],
+                    'gender': genders[person], 'part': _from_coco(points[person][frame])})
+    if not samples:
+        raise ValueError(f'{folder}: found no frame with a valid camera and 2D points')
+    stacked = {key: np.array([sample[key] for sample in samples]) for key in samples[0]}
+    return {key: array.astype(np.float32) if array.dtype == float else array
+            for key, array in stacked.items()}
+
+
+COCO = ('Nose', 'Neck', 'RShoulder', 'RElbow', 'RWrist', 'LShoulder', 'LElbow', 'LWrist', 'RHip',
+        'RKnee', 'RAnkle', 'LHip', 'LKnee', 'LAnkle', 'REye', 'LEye', 'REar', 'LEar')
+
+
+def _from_coco(points: np.ndarray) -> np.ndarray:
+    """Points (3, 18) with confidence as KEYPOINTS (24, 3)."""
+    part = np.zeros((24, 3))
+    for name, point in zip(COCO, points.T):
+        part[KEYPOINTS.index(name)] = point
+    return part
+
+
+# ---- the crop -----------------------------------------------------------------------------------
+
+def crop_matrix(centre, side: float, resolution: int, angle: float = 0.,
+                flip: bool = False) -> np.ndarray:
+    """Affine map (2, 3) from pixels of the photograph to pixels of the crop: the box of this centre
+    and side, flipped, then turned by an angle in radians from x to y."""
+    cos, sin = np.cos(angle), np.sin(angle)
+    turn, mirror = np.array([[cos, -sin], [sin, cos]]), np.diag([-1 if flip else 1, 1])
+    linear = resolution / side * turn @ mirror
+    return np.column_stack([linear, resolution / 2 - linear @ np.asarray(centre)])
+
+
+def warp(image: Image.Image, matrix: np.ndarray, resolution: int,
+         how=Image.Resampling.BILINEAR) -> np.ndarray:
+    """The crop of an image by `crop_matrix`; black outside."""
+    inverse = np.linalg.inv(np.vstack([matrix, (0, 0, 1)]))
+    return np.asarray(image.transform((resolution, resolution), Image.Transform.AFFINE,
+                                      inverse[:2].ravel(), how))
+
+
+def augment(rng) -> dict:
+    """A flip, turn, scale and colour gain as in SPIN and PARE."""
+    return {'flip': rng.random() < .5,
+            'angle': np.radians(np.clip(rng.normal(0, 30), -60, 60)) if rng.random() > .6 else 0.,
+            'scale': np.clip(rng.normal(1, .25), .75, 1.25), 'gain': rng.uniform(.6, 1.4, 3)}
+
+
+def turn_sample(rotations: np.ndarray, points_3d: np.ndarray, angle: float, flip: bool) -> tuple:
+    """Rotations (24, 3, 3) and points (K, 3) of a body whose image is flipped, then turned."""
+    mirror = np.diag([-1., 1, 1]) if flip else np.eye(3)
+    if flip:
+        rotations, points_3d = mirror @ rotations[FLIP_JOINTS] @ mirror, points_3d[FLIP_KEYPOINTS]
+    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0],
+                     [0, 0, 1]])
+    return (np.concatenate([turn @ rotations[:1], rotations[1:]]), points_3d @ mirror @ turn.T)
+
+
+def fit_camera(points_3d: np.ndarray, points_2d: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Camera (s, tx, ty) with which points (K, 3) fall on points (K, 2): weighted least squares."""
+    weight = weight[:, None] / max(weight.sum(), 1e-9)
+    centre_3d, centre_2d = (weight * points_3d[:, :2]).sum(0), (weight * points_2d).sum(0)
+    offset = points_3d[:, :2] - centre_3d
+    scale = (weight * offset * (points_2d - centre_2d)).sum()
+    scale /= max((weight * offset ** 2).sum(), 1e-9)
+    return np.float32([scale, *(centre_2d / max(scale, 1e-3) - centre_3d)])
+
+
+class People(Dataset):
+    """Crops of one set with what is known of them, as tensors.
+
+    image (3, R, R), standardised; labels (R / 4, R / 4) of parts, -1 where they are not known;
+    keypoints (24, 3) in -1 to 1 with confidence; points_3d (24, 4) in metres with confidence, from
+    S; rotations (24, 3, 3), betas (10,), has_smpl. With `seed` samples are augmented, by the epoch.
+    """
+
+    def __init__(self, path, arrays: dict, images: Path = Path(), resolution: int = 64,
+                 seed: int | None = None, fits=None):
+        self.path, self.images, self.resolution, self.seed = path, Path(images), resolution, seed
+        self.epoch, self.set = 0, load_annotations(path, fits)
+        self.body, self.skeleton = Body(arrays), Skeleton(arrays)
+        self.faces = arrays['f'].astype(np.int64)
+        self.parts = face_parts(arrays['weights'], self.faces)
+
+    def __len__(self) -> int:
+        return len(self.set['center'])
+
+    def photo(self, row: int) -> Image.Image:
+        """Raises ValueError, naming the file, where it cannot be read."""
+        if 'images' in self.set:
+            return Image.fromarray(self.set['images'][row])
+        path = self.images / str(self.set['imgname'][row])
+        try:
+            with Image.open(path) as image:
+                return image.convert('RGB')
+        except OSError as error:
+            raise ValueError(f'{path}: found no readable image ({error})') from error
+
+    def __getitem__(self, row: int) -> dict[str, torch.Tensor]:
+        change = {'flip': False, 'angle': 0., 'scale': 1., 'gain': np.ones(3)}
+        if self.seed is not None:
+            change = augment(np.random.default_rng((self.seed, self.epoch, row)))
+        has_smpl = bool(self.set['has_smpl'][row])
+        side = 200 * self.set['scale'][row] * change['scale']
+        matrix = crop_matrix(self.set['center'][row], side, self.resolution, change['angle'],
+                             change['flip'])
+        image = warp(self.photo(row), matrix, self.resolution) * change['gain']
+        keypoints = self.set['part'][row].copy() if 'part' in self.set else np.zeros((24, 3))
+        keypoints[:, :2] = keypoints[:, :2] @ matrix[:, :2].T + matrix[:, 2]
+        keypoints[:, :2] = keypoints[:, :2] * 2 / self.resolution - 1
+        keypoints = keypoints[FLIP_KEYPOINTS] if change['flip'] else keypoints
+        rotations, betas = np.tile(np.eye(3), (24, 1, 1)), np.zeros(N_BETAS)
+        if has_smpl:
+            pose = torch.from_numpy(self.set['pose'][row].reshape(24, 3))
+            rotations, betas = axis_angle_to_matrix(pose).numpy(), self.set['shape'][row]
+        points = self.set['S'][row] if 'S' in self.set else np.zeros((24, 4))
+        rotations, turned = turn_sample(rotations, points[:, :3], change['angle'], change['flip'])
+        confidence = points[FLIP_KEYPOINTS if change['flip'] else slice(None), 3:]
+        sample = {'image': np.moveaxis((image.clip(0, 255) / 255 - MEAN) / STD, 2, 0),
+                  'keypoints': keypoints, 'points_3d': np.concatenate([turned, confidence], axis=1),
+                  'rotations': rotations, 'betas': betas, 'has_smpl': np.float32(has_smpl)}
+        sample = {key: torch.as_tensor(value, dtype=torch.float32)
+                  for key, value in sample.items()}
+        return sample | {'labels': torch.from_numpy(self.labels(row, matrix, sample))}
+
+    def labels(self, row: int, matrix: np.ndarray, sample: dict) -> np.ndarray:
+        """Parts (R / 4, R / 4) as the set has them, or else of the body drawn where its keypoints
+        are, or -1 without."""
+        size = self.resolution // 4
+        if 'labels' in self.set:
+            labels = warp(Image.fromarray(self.set['labels'][row]), matrix / 4, size,
+                          Image.Resampling.NEAREST).astype(np.int64)
+            mirrored = np.linalg.det(matrix[:, :2]) < 0
+            return FLIP_LABELS[labels] if mirrored else labels
+        weight = sample['keypoints'][:, 2].numpy() * self.skeleton.known.numpy()
+        if not sample['has_smpl'] or (weight > 0).sum() < 3:
+            return np.full((size, size), -1)
+        betas, rotations = sample['betas'][None], sample['rotations'][None]
+        points = self.skeleton(betas, rotations)[0][0].numpy()
+        camera = fit_camera(points, sample['keypoints'][:, :2].numpy(), weight)
+        vertices = self.body(betas, rotations)[0][0].numpy()
+        which, _ = rasterise(to_pixels(vertices, camera, size), vertices[:, 2], self.faces,
+                             (size, size))
+        return np.where(which >= 0, self.parts[which], 0)
+
+
+# ---- the command line ---------------------------------------------------------------------------
+
+def main(argv=None) -> int:
+    parser = argparse.ArgumentParser(description='Makes and converts sets of samples.')
+    parser.error = lambda message: parser.exit(2, f'pare.data: {message}\n')
+    commands = parser.add_subparsers(dest='command', required=True)
+    render = commands.add_parser('render', help='people of the stand-in body',
+                                 formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    render.add_argument('out', type=Path)
+    for name, default, text in (('n', 6000, 'people'), ('size', 64, 'pixels'), ('seed', 0, 'seed')):
+        render.add_argument(f'--{name}', type=int, default=default, help=text)
+    convert = commands.add_parser('convert-3dpw', help='sequences of 3DPW')
+    convert.add_argument('folder', type=Path)
+    convert.add_argument('out', type=Path)
+    args = parser.parse_args(argv)
+    try:
+        if args.command == 'render':
+            render_set(args.out, args.n, args.size, args.seed)
+        else:
+            found = convert_3dpw(args.folder)
+            with open(args.out, 'wb') as file:
+                np.savez_compressed(file, **found)
+            print(f'wrote {args.out}: {len(found["center"])} samples')
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,158 @@
+"""Pictures of bodies: a rasteriser in numpy, scenes to train on, and meshes over photographs.
+
+Images are (H, W, 3) bytes, RGB; pixel (0, 0) covers 0 to 1 in x, to the right, and in y, down.
+"""
+import numpy as np
+from PIL import Image, ImageDraw
+
+CLOTHES = {'skin': (12, 15, 18, 19, 20, 21, 22, 23), 'shirt': (3, 6, 9, 13, 14, 16, 17),
+           'trousers': (0, 1, 2, 4, 5), 'shoes': (7, 8, 10, 11)}  # joints
+NOISE = np.random.default_rng(0).normal(0, 1, (512, 512, 1)).astype(np.float32)
+
+
+def rasterise(points: np.ndarray, depth: np.ndarray, faces: np.ndarray,
+              size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """The nearest face at each pixel (H, W), -1 where there is none, and the shares (H, W, 3) of
+    its corners.
+
+    points (V, 2) in pixels, depth (V,) away from the camera, faces (F, 3) of which those turned
+    away, with corners counter-clockwise on the screen, are left out; size is height and width.
+    """
+    corners = points[faces]                                                      # (F, 3, 2)
+    one, two = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    area = one[:, 0] * two[:, 1] - one[:, 1] * two[:, 0]
+    low = np.ceil(corners.min(axis=1) - .5).clip(0).astype(int)
+    high = np.floor(corners.max(axis=1) - .5).clip(max=np.array(size)[::-1] - 1).astype(int)
+    shown = (area < 0) & (low <= high).all(axis=1)
+    low, spans = low[shown], (high - low + 1)[shown]
+    counts = spans.prod(axis=1)
+    # all pixels of all boxes in one list
+    box = np.repeat(np.arange(len(counts)), counts)
+    place = np.arange(len(box)) - np.repeat(np.cumsum(counts) - counts, counts)
+    x, y = low[box, 0] + place % spans[box, 0], low[box, 1] + place // spans[box, 0]
+    face = np.flatnonzero(shown)[box]
+    offset = np.stack([x + .5, y + .5], axis=1) - corners[face, 0]
+    b, c = one[face], two[face]
+    share_1 = (offset[:, 0] * c[:, 1] - offset[:, 1] * c[:, 0]) / area[face]
+    share_2 = (b[:, 0] * offset[:, 1] - b[:, 1] * offset[:, 0]) / area[face]
+    shares = np.stack([1 - share_1 - share_2, share_1, share_2], axis=1)
+    inside = (shares >= 0).all(axis=1)
+    pixel, face, shares = (y * size[1] + x)[inside], face[inside], shares[inside]
+    away = (shares * depth[faces[face]]).sum(axis=1)
+    nearest = np.full(size[0] * size[1], np.inf, dtype=away.dtype)
+    np.minimum.at(nearest, pixel, away)
+    wins = away == nearest[pixel]
+    which, parts = np.full(len(nearest), -1), np.zeros((len(nearest), 3), dtype=np.float32)
+    which[pixel[wins]], parts[pixel[wins]] = face[wins], shares[wins]
+    return which.reshape(size), parts.reshape(*size, 3)
+
+
+def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Unit normals (V, 3), outwards, means over the faces around a vertex by their areas."""
+    corners = vertices[faces]
+    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    sums = np.stack([np.bincount(faces.ravel(), np.repeat(normal[:, axis], 3), len(vertices))
+                     for axis in range(3)], axis=1)
+    return sums / np.linalg.norm(sums, axis=1, keepdims=True).clip(min=1e-12)
+
+
+def shade(vertices: np.ndarray, faces: np.ndarray, which: np.ndarray, shares: np.ndarray,
+          light=(-.3, -.5, -.8)) -> np.ndarray:
+    """Brightness (K,) of the K covered pixels, by their normal: light from the camera's side."""
+    seen = which >= 0
+    normals = vertex_normals(vertices, faces)[faces[which[seen]]]                # (K, 3, 3)
+    normal = (shares[seen][..., None] * normals).sum(axis=1)
+    return .45 + .55 * (normal @ np.array(light) / np.linalg.norm(light)).clip(0)
+
+
+def to_pixels(vertices: np.ndarray, camera: np.ndarray, size: int) -> np.ndarray:
+    """Pixels (V, 2) of vertices (V, 3) in a square crop, by the camera (s, tx, ty)."""
+    return (camera[0] * (vertices[:, :2] + camera[1:]) + 1) * size / 2
+
+
+def face_parts(weights: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Part of each face (F,), 1 to 24: the joint that its corners follow most."""
+    return 1 + weights[faces].sum(axis=1).argmax(axis=1)
+
+
+# ---- scenes -------------------------------------------------------------------------------------
+
+def scene(rng, vertices: np.ndarray, faces: np.ndarray, parts: np.ndarray, camera: np.ndarray,
+          size: int, n_clutter: int, n_occluders: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """A person in a cluttered place: image (size, size, 3), the parts that are seen (size, size), 0
+    for none, and the share of the body that is not occluded."""
+    points = to_pixels(vertices, camera, size)
+    which, shares = rasterise(points, vertices[:, 2], faces, (size, size))
+    body = which >= 0
+    image = np.asarray(clutter(rng, background(rng, size), n_clutter), dtype=np.float32)
+    image[body] = clothe(rng, parts)[which[body]] * shade(
+        vertices, faces, which, shares, rng.normal((0, -.4, -1), .4))[:, None]
+    labels = np.where(body, parts[which], 0).astype(np.uint8)
+    if n_occluders:
+        image, hidden = occlude(rng, image, points, n_occluders)
+        labels[hidden] = 0
+    top, left = rng.integers(0, 512 - size, 2)
+    image = image * rng.uniform(.8, 1.2, 3) + rng.uniform(2, 10) * NOISE[top:top + size,
+                                                                        left:left + size]
+    return image.clip(0, 255).astype(np.uint8), labels, (labels > 0).sum() / max(body.sum(), 1)
+
+
+def background(rng, size: int) -> Image.Image:
+    """Smooth patches of colour."""
+    coarse = rng.integers(30, 226, (*rng.integers(2, 7, 2), 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((size, size), Image.Resampling.BILINEAR)
+
+
+def clutter(rng, image: Image.Image, n_shapes: int) -> Image.Image:
+    """The image with ellipses and boxes drawn over it, in place."""
+    draw = ImageDraw.Draw(image)
+    for _ in range(n_shapes):
+        centre, half = rng.uniform(0, image.width, 2), rng.uniform(.04, .25, 2) * image.width
+        box = (*(centre - half), *(centre + half))
+        (draw.ellipse if rng.random() < .5 else draw.rectangle)(box, tuple(rng.integers(0, 256, 3)))
+    return image
+
+
+def clothe(rng, parts: np.ndarray) -> np.ndarray:
+    """A colour for each face (F, 3) of parts 1 to 24: skin, shirt, trousers and shoes."""
+    skin = np.array([235, 190, 160]) * rng.uniform(.35, 1)
+    colours = np.zeros((25, 3))
+    for name, joints in CLOTHES.items():
+        colours[np.array(joints) + 1] = skin if name == 'skin' else rng.uniform(10, 245, 3)
+    return colours[parts]
+
+
+def occlude(rng, image: np.ndarray, points: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """The image with n shapes painted over the body, and the mask of what they hide."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    size = image.shape[0]
+    mask = Image.new('I', (size, size), 0)
+    draw = ImageDraw.Draw(mask)
+    for shape in range(1, n + 1):
+        centre, half = rng.uniform(low, high), rng.uniform(.08, .25, 2) * (high - low).max()
+        box = (*(centre - half), *(centre + half))
+        (draw.ellipse if rng.random() < .5 else draw.rectangle)(box, shape)
+    mask = np.asarray(mask)
+    colours = rng.uniform(0, 255, (n + 1, 3))
+    image = np.where(mask[..., None] > 0, colours[mask], image)
+    return image, mask > 0
+
+
+# ---- pictures -----------------------------------------------------------------------------------
+
+def overlay(image: np.ndarray, vertices: np.ndarray, faces: np.ndarray, camera: np.ndarray,
+            colour=(120, 170, 235)) -> np.ndarray:
+    """The mesh over a square image."""
+    size = image.shape[0]
+    which, shares = rasterise(to_pixels(vertices, camera, size), vertices[:, 2], faces,
+                              (size, size))
+    result = image.copy()
+    result[which >= 0] = shade(vertices, faces, which, shares)[:, None] * np.array(colour)
+    return result
+
+
+def from_the_side(vertices: np.ndarray) -> np.ndarray:
+    """Vertices (V, 3) turned by a quarter about the vertical through their middle."""
+    middle = (vertices.min(axis=0) + vertices.max(axis=0)) / 2
+    x, y, z = (vertices - middle).T
+    return np.stack([z, y, -x], axis=1) + middle
