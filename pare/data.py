@@ -222,6 +222,16 @@ def fit_camera(points_3d: np.ndarray, points_2d: np.ndarray, weight: np.ndarray)
     return np.float32([scale, *(centre_2d / max(scale, 1e-3) - centre_3d)])
 
 
+def _readable(path: Path) -> bool:
+    try:
+        with Image.open(path) as image:
+            image.draft('RGB', (32, 32))  # a JPEG is read to its end, but small
+            image.load()
+    except OSError:
+        return False
+    return True
+
+
 class People(Dataset):
     """Crops of one set with what is known of them, as tensors.
 
@@ -252,7 +262,19 @@ class People(Dataset):
         except OSError as error:
             raise ValueError(f'{path}: found no readable image ({error})') from error
 
+    def unreadable(self) -> np.ndarray:
+        """Which samples (N,) have no photograph that can be read to its end."""
+        if 'images' in self.set:
+            return np.zeros(len(self), dtype=bool)
+        names, of = np.unique(self.set['imgname'], return_inverse=True)
+        return np.array([not _readable(self.images / str(name)) for name in names])[of]
+
+    def keep(self, rows: np.ndarray) -> None:
+        """Leaves out all samples but these (N,)."""
+        self.set = {key: array[rows] for key, array in self.set.items()}
+
     def __getitem__(self, row: int) -> dict[str, torch.Tensor]:
+        """Raises ValueError for a photograph that cannot be read and for a box beside it."""
         change = {'flip': False, 'angle': 0., 'scale': 1., 'gain': np.ones(3)}
         if self.seed is not None:
             change = augment(np.random.default_rng((self.seed, self.epoch, row)))
@@ -260,7 +282,12 @@ class People(Dataset):
         side = 200 * self.set['scale'][row] * change['scale']
         matrix = crop_matrix(self.set['center'][row], side, self.resolution, change['angle'],
                              change['flip'])
-        image = warp(self.photo(row), matrix, self.resolution) * change['gain']
+        photo = self.photo(row)
+        if (np.abs(self.set['center'][row] - np.array(photo.size) / 2) > (
+                100 * self.set['scale'][row] + np.array(photo.size) / 2)).any():
+            raise ValueError(f'{self.path}: row {row}: found a box beside its image of '
+                             f'{photo.width} by {photo.height}, expected one that meets it')
+        image = warp(photo, matrix, self.resolution) * change['gain']
         keypoints = self.set['part'][row].copy() if 'part' in self.set else np.zeros((24, 3))
         keypoints[:, :2] = keypoints[:, :2] @ matrix[:, :2].T + matrix[:, 2]
         keypoints[:, :2] = keypoints[:, :2] * 2 / self.resolution - 1

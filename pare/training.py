@@ -368,16 +368,31 @@ def prepare(args: argparse.Namespace) -> tuple[list, object, People, dict]:
         path, _, share = name.partition(':')
         sets.append(People(path, arrays, args.images, args.resolution, args.seed,
                            args.fits if not sets else None))
+        leave_out_unreadable(sets[-1], args.skip_unreadable)
         args.shares.append(float(share) if share else len(sets[-1]))
     if args.val:
         val_set = People(args.val, arrays, args.images, args.resolution)
     else:  # the end of the first set
         plain = People(sets[0].path, arrays, args.images, args.resolution, fits=args.fits)
+        plain.set = sets[0].set
         held_out = round(.95 * len(plain))
         val_set = Subset(plain, range(held_out, len(plain)))
         sets[0] = Subset(sets[0], range(held_out))
     test_set = val_set if args.train else People(TEST_FILE, arrays, args.images, args.resolution)
     return sets, val_set, test_set, arrays
+
+
+def leave_out_unreadable(people: People, skip: bool) -> None:
+    """Raises ValueError where photographs cannot be read, or with `skip` leaves them out."""
+    bad = people.unreadable()
+    if not bad.any():
+        return
+    first = people.images / str(people.set['imgname'][bad.argmax()])
+    found = f'{people.path}: found {bad.sum()} of {len(bad)} images unreadable, the first {first}'
+    if not skip or bad.all():
+        raise ValueError(f'{found}, expected all; --skip-unreadable leaves them out')
+    print(f'{found}; they are left out')
+    people.keep(~bad)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -390,6 +405,7 @@ def make_parser() -> argparse.ArgumentParser:
     option('--val', type=Path, metavar='FILE', help='else the last 5 %% of the first set')
     option('--images', type=Path, default=Path(), metavar='FOLDER', help='where imgname begins')
     option('--fits', type=Path, metavar='FILE', help='pose and shape of the first set, .npy')
+    option('--skip-unreadable', action='store_true', help='leave out images that cannot be read')
     option('--body', type=Path, metavar='FILE', help='SMPL model; else a stand-in')
     option('--init', type=Path, metavar='FILE', help='weights of the backbone')
     option('--model', choices=('mlp', 'pare'), default='pare', help='the regressor')

@@ -410,6 +410,26 @@ def test_unreadable_photographs_are_named(tmp_path):
             people[row]
 
 
+def test_unreadable_photographs_stop_a_training_or_are_left_out(tmp_path, capsys):
+    people = People(annotations(tmp_path), ARRAYS, tmp_path)
+    whole = (tmp_path / 'images/1.jpg').read_bytes()
+    (tmp_path / 'images/1.jpg').write_bytes(whole[:len(whole) // 2])  # truncated
+    assert people.unreadable().tolist() == [False, True, False]
+    with pytest.raises(ValueError, match='set.npz: found 1 of 3 images unreadable, .*images/1.jpg'):
+        training.leave_out_unreadable(people, False)
+    training.leave_out_unreadable(people, True)
+    assert len(people) == 2 and 'they are left out' in capsys.readouterr().out
+    assert people[1]['has_smpl'] == 0
+
+
+def test_a_box_beside_the_image_is_named(tmp_path):
+    centres = np.array([[60., 45], [161, 45], [60, -39]])  # with boxes of 80 pixels
+    people = People(annotations(tmp_path, center=centres), ARRAYS, tmp_path)
+    assert people[2]['image'].isfinite().all()
+    with pytest.raises(ValueError, match='set.npz: row 1: found a box beside its image'):
+        people[1]
+
+
 def test_sequences_of_3dpw_are_converted(tmp_path):
     turn = axis_angle_to_matrix(torch.tensor([.3, -.2, .1], dtype=torch.double)).numpy()
     camera = np.eye(4)
