@@ -92,18 +92,20 @@ def run_epoch_weak(epoch_no, data, model, optimiser, scheduler, batch_size=64,
     return learn(epoch_no, measure, len(views['rot']), model, optimiser, scheduler, batch_size)
 
 
-def weak_loss(lift, views: dict) -> tuple[torch.Tensor, torch.Tensor]:
+def weak_loss(lift, views: dict, error=None) -> tuple[torch.Tensor, torch.Tensor]:
     """The loss of two views without 3D, and what it lifts of the first: joints (N, J, 3).
 
-    Lifts must reproject onto both views, and those of both views must agree. To save time only
-    every other sample has its second view lifted.
+    Lifts must reproject onto both views, or have no other error(pose, views) that is given, and
+    those of both views must agree. To save time every other sample alone has its second view
+    lifted.
     """
-    half = {key: value[::2] for key, value in views.items()}
-    n_samples, root = len(views['turn']), ROOT.to(views['turn'].device)
+    error, half = error or image_error, {key: value[::2] for key, value in views.items()}
+    n_samples = len(views['turn'])
+    root = -torch.eye(3, device=views['turn'].device)[2]  # made there: graphs allow no copy
     lifts = lift(torch.cat([views['virtual_2d'], half['joint_2d_2']])) - root
     one = lifts[:n_samples] @ views['turn']  # turned back
     two = half['distance'][:, None, None] * lifts[n_samples:] @ half['rot'].view(-1, 3, 3)
-    loss = image_error(one, views) + .5 * (image_error(two, half) + cal_mpjpe(two, one[::2]))
+    loss = error(one, views) + .5 * (error(two, half) + cal_mpjpe(two, one[::2]))
     return loss, one + root
 
 
@@ -312,7 +314,7 @@ def cross(pose: torch.Tensor) -> torch.Tensor:
     """
     n_poses, n_joints, _ = pose.shape
     paths = torch.eye(n_joints)  # which bones, each named by its outer joint, lead to a joint
-    for parent, child in find_bones((pose + ROOT).cpu().numpy()):  # from the root outwards
+    for parent, child in find_bones((pose.cpu() + ROOT).numpy()):  # from the root outwards
         paths[child] += paths[parent] if parent < n_joints else 0
     paths = paths.to(pose.device)
     bones = torch.einsum('jk,nkc->njc', torch.linalg.inv(paths), pose)

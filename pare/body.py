@@ -121,6 +121,17 @@ def read_npz(path) -> dict[str, np.ndarray]:
         raise ValueError(f'{path}: found no readable .npz ({error})') from error
 
 
+def write_npz(path, arrays: dict) -> None:
+    """Writes arrays as they are; the file is whole or not there."""
+    temporary = Path(f'{path}.tmp')
+    try:
+        with open(temporary, 'wb') as file:
+            np.savez(file, **arrays)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 SHAPES = {'v_template': ('V', 3), 'shapedirs': ('V', 3, 'B'), 'posedirs': ('V', 3, 207),
           'J_regressor': (24, 'V'), 'weights': ('V', 24), 'kintree_table': (2, 24), 'f': ('F', 3)}
 REGRESSORS = {'J_regressor_h36m': len(H36M), 'J_regressor_extra': len(EXTRA)}
@@ -467,8 +478,7 @@ def main(argv=None) -> int:
     args = parser.parse_args(argv)
     try:
         arrays = make_body() if args.command == 'make' else load_body(args.source)
-        with open(args.out, 'wb') as file:
-            np.savez_compressed(file, **arrays)
+        write_npz(args.out, arrays)
     except (OSError, ValueError) as error:
         parser.error(str(error))
     print(f'wrote {args.out}: {len(arrays["v_template"])} vertices')

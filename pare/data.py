@@ -17,7 +17,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from pare.body import (KEYPOINTS, N_BETAS, Body, Skeleton, axis_angle_to_matrix, make_body,
-                       matrix_to_axis_angle, project, read_npz, read_pickle)
+                       matrix_to_axis_angle, project, read_npz, read_pickle, write_npz)
 from pare.render import face_parts, rasterise, scene, to_pixels
 
 MEAN, STD = np.float32([.485, .456, .406]), np.float32([.229, .224, .225])  # of ImageNet, RGB
@@ -78,12 +78,10 @@ def render_set(path: Path, n: int, size: int, seed: int, yaw: float = 60, n_clut
         if sys.stdout.isatty() or start == 0:
             print(f'\rrendering {path}: {min(start + 64, n)} of {n}', end='', flush=True)
     print(f'\rrendered {path}: {n} people of {size} pixels')
-    temporary = Path(f'{path}.tmp')
-    with open(temporary, 'wb') as file:
-        np.savez(file, images=images, labels=labels, pose=pose.reshape(n, 72), shape=betas,
-                 part=keypoints, visible=visible, center=np.full((n, 2), size / 2, np.float32),
-                 scale=np.full(n, size / 200, np.float32))
-    temporary.replace(path)
+    write_npz(path, {'images': images, 'labels': labels, 'pose': pose.reshape(n, 72),
+                     'shape': betas, 'part': keypoints, 'visible': visible,
+                     'center': np.full((n, 2), size / 2, np.float32),
+                     'scale': np.full(n, size / 200, np.float32)})
 
 
 def _look_at(rng, vertices: np.ndarray) -> np.ndarray:
@@ -136,8 +134,13 @@ def convert_3dpw(folder: Path) -> dict[str, np.ndarray]:
         raise ValueError(f'{folder}: found no .pkl, expected sequences of 3DPW')
     for path in paths:
         sequence = read_pickle(path)
-        genders = sequence.get('genders', sequence.get('gender'))
-        points = sequence.get('poses2d', sequence.get('poses2D'))
+        for one, other in (('genders', 'gender'), ('poses2d', 'poses2D')):  # both are in use
+            sequence.setdefault(one, sequence.get(other))
+        for key in ('sequence', 'poses', 'betas', 'campose_valid', 'cam_poses', 'genders',
+                    'poses2d'):
+            if sequence.get(key) is None:
+                raise ValueError(f'{path}: key {key} is missing, expected a sequence of 3DPW')
+        genders, points = sequence['genders'], sequence['poses2d']
         for person, pose in enumerate(sequence['poses']):
             for frame in np.flatnonzero(sequence['campose_valid'][person]):
                 seen = points[person][frame][2] > 0
@@ -148,10 +151,8 @@ def convert_3dpw(folder: Path) -> dict[str, np.ndarray]:
                 rotation = sequence['cam_poses'][frame][:3, :3] @ axis_angle_to_matrix(
                     torch.from_numpy(np.array(pose[frame][:3], dtype=float))).numpy()
                 vector = matrix_to_axis_angle(torch.from_numpy(rotation)).numpy()
-                name = sequence['sequence']
                 samples.append({
-                    'imgname': f'imageFiles/{name}/image_{sequence["img_frame_ids"][frame]:05}.jpg'
-                    if 'img_frame_ids' in sequence else f'imageFiles/{name}/image_{frame:05}.jpg',
+                    'imgname': f'imageFiles/{sequence["sequence"]}/image_{frame:05}.jpg',
                     'center': (low + high) / 2, 'scale': 1.2 * (high - low).max() / 200,
                     'pose': np.concatenate([vector, pose[frame][3:72]]),
                     'shape': np.asarray(sequence['betas'][person])[:N_BETAS],
@@ -347,8 +348,7 @@ def main(argv=None) -> int:
             render_set(args.out, args.n, args.size, args.seed)
         else:
             found = convert_3dpw(args.folder)
-            with open(args.out, 'wb') as file:
-                np.savez_compressed(file, **found)
+            write_npz(args.out, found)
             print(f'wrote {args.out}: {len(found["center"])} samples')
     except (OSError, ValueError) as error:
         parser.error(str(error))

@@ -13,12 +13,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader
 
 from metrics import cal_joint_error, cal_mpjpe, cal_pa_mpjpe
 from pare import plots
-from pare.body import EVALUATED, H36M, Body, full_translation, load_body, make_body
-from pare.body import matrix_to_axis_angle
+from pare.body import (EVALUATED, H36M, Body, full_translation, load_body, make_body,
+                       matrix_to_axis_angle, write_npz)
 from pare.data import MEAN, STD, People, crop_matrix, warp
 from pare.model import build
 from pare.render import from_the_side, overlay
@@ -58,23 +58,22 @@ def measure(model: nn.Module, people, bodies: dict, genders, device: torch.devic
         if 'J_regressor_h36m' not in arrays:
             raise ValueError(f'body {gender}: found no J_regressor_h36m.npy beside it, expected '
                              f'one for the 14 joints of 3DPW')
-    parts = {'found': [], 'true': [], 'vertices': [], 'pointed': []}
-    start = 0
+    regressor = torch.from_numpy(bodies['neutral']['J_regressor_h36m']).to(device)
+    parts, start = {'found': [], 'true': [], 'vertices': [], 'pointed': []}, 0
     for batch in DataLoader(people, 32):
         batch = to(device, batch)
         output = model(batch['image'])
-        meshes = [layers['neutral'](output['betas'], output['rotations'])[0],
-                  torch.empty(len(output['betas']), 0, 3)]
-        chosen = genders[start:start + len(meshes[0])]
+        mesh, _ = layers['neutral'](output['betas'], output['rotations'])
+        chosen = genders[start:start + len(mesh)]
         start += len(chosen)
-        truth = torch.empty_like(meshes[0])
+        truth = torch.empty_like(mesh)
         for gender in set(chosen):
             rows = torch.tensor([other == gender for other in chosen], device=device)
             truth[rows] = layers[gender](batch['betas'][rows], batch['rotations'][rows])[0]
-        for key, mesh in (('found', meshes[0]), ('true', truth)):
-            joints = torch.from_numpy(bodies['neutral']['J_regressor_h36m']).to(device) @ mesh
+        for key, vertices in (('found', mesh), ('true', truth)):
+            joints = regressor @ vertices
             parts[key].append((joints[:, ROWS] - joints[:, :1]).cpu())
-        parts['vertices'].append((meshes[0] - truth).norm(dim=-1).mean(dim=1).cpu())
+        parts['vertices'].append((mesh - truth).norm(dim=-1).mean(dim=1).cpu())
         if 'attention' in output:
             parts['pointed'].append(pointing(output['attention'], batch['labels']).cpu())
     return {key: torch.cat(values) for key, values in parts.items() if values}
@@ -232,9 +231,11 @@ def run(args: argparse.Namespace) -> None:
     shift = full_translation(output['camera'].cpu(), torch.tensor([centre]), torch.tensor([side]),
                              torch.tensor([photo.size]))
     vertices = vertices[0].cpu().numpy()
-    np.savez(args.out, pose=matrix_to_axis_angle(output['rotations'])[0].flatten().cpu().numpy(),
-             betas=output['betas'][0].cpu().numpy(), pred_cam=output['camera'][0].cpu().numpy(),
-             translation=shift[0].numpy(), verts=vertices, joints=joints[0].cpu().numpy())
+    found = {'pose': matrix_to_axis_angle(output['rotations'])[0].flatten(),
+             'betas': output['betas'][0], 'pred_cam': output['camera'][0],
+             'translation': shift[0], 'joints': joints[0]}
+    write_npz(args.out, {'verts': vertices} | {key: value.cpu().numpy()
+                                               for key, value in found.items()})
     if args.obj:
         with open(args.obj, 'w') as file:
             file.writelines(f'v {a:.6f} {b:.6f} {c:.6f}\n' for a, b, c in vertices * (1, -1, -1))

@@ -106,7 +106,7 @@ class ResNet(nn.Module):
                                      f'{tuple(own[short].shape)} of this ResNet')
                 found[short] = name
         if not found:
-            raise ValueError(f'found no weights of a ResNet, expected names such as conv1.weight')
+            raise ValueError('found no weights of a ResNet, expected names such as conv1.weight')
         self.load_state_dict({short: state[name] for short, name in found.items()}, strict=False)
         unused = sorted(set(state) - set(found.values()))
         return sorted(set(own) - set(found)), unused

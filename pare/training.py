@@ -12,6 +12,7 @@ import math
 import os
 import sys
 import time
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -206,9 +207,6 @@ def run_epoch(epoch, batches, model, optimiser, scheduler, skeleton, part_weight
         found = {key: value.float() for key, value in found.items()}
         terms = losses(found, batch, skeleton, part_weight)
         loss = sum(terms.values())
-        if not loss.isfinite():
-            raise ValueError(f'epoch {epoch}: found a loss of {loss.item()}, expected a finite '
-                             f'one; a smaller --lr may help')
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -220,7 +218,11 @@ def run_epoch(epoch, batches, model, optimiser, scheduler, skeleton, part_weight
         if sys.stdout.isatty():
             print(f'\r{epoch:4}  batch {n_batches} of {len(batches)}  loss {loss.item():.4f} ',
                   end='', flush=True)
-    return dict(zip(WEIGHTS, (totals / n_batches).tolist()))
+    means = (totals / n_batches).tolist()
+    if not math.isfinite(sum(means)):  # asked once, since each answer waits for the GPU
+        raise ValueError(f'epoch {epoch}: found a loss of {sum(means)}, expected a finite one; a '
+                         f'smaller --lr may help')
+    return dict(zip(WEIGHTS, means))
 
 
 # ---- what is kept -------------------------------------------------------------------------------
@@ -234,6 +236,7 @@ def keep(args: argparse.Namespace, parts: dict, model: nn.Module, history: list)
     args.plots.mkdir(parents=True, exist_ok=True)
     save(args.out, {'options': options, 'weights': model.state_dict()})
     save(state_path(args), {'options': options, 'history': history, 'random': torch.get_rng_state(),
+                            'asked': asked(args),
                             **{name: part.state_dict() for name, part in parts.items()}})
     temporary = args.plots / 'history.csv.tmp'
     with open(temporary, 'w', newline='') as file:
@@ -253,16 +256,29 @@ def state_path(args: argparse.Namespace) -> Path:
     return Path(f'{args.out}.state')
 
 
+def asked(args: argparse.Namespace) -> dict[str, str]:
+    """The options that decide what is learnt."""
+    names = ('train', 'fits', 'body', 'init', 'model', 'size', 'shared', 'part_epochs', 'average',
+             'epochs', 'batch_size', 'lr', 'resolution', 'seed')
+    return {name: str(getattr(args, name)) for name in names}
+
+
 def restore(args: argparse.Namespace, parts: dict) -> list:
-    """Puts all parts where an interrupted training left them; returns its history."""
+    """Puts all parts where an interrupted training left them; returns its history. Raises
+    ValueError for options that differ."""
     path = state_path(args)
     try:
         state = torch.load(path, map_location='cpu', weights_only=True)
-        for name, part in parts.items():
-            part.load_state_dict(state[name])
+        begun = state['asked']
     except Exception as error:
-        raise ValueError(f'{path}: found no state of this training ({type(error).__name__}), '
-                         f'expected one of the same options') from error
+        raise ValueError(f'{path}: found no state of a training ({type(error).__name__}), expected '
+                         f'what --resume needs') from error
+    for name, value in asked(args).items():
+        if value != begun[name]:
+            raise ValueError(f'--{name.replace("_", "-")}: found {value}, expected {begun[name]} '
+                             f'as this training began')
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
     torch.set_rng_state(state['random'])
     return state['history']
 
@@ -373,8 +389,8 @@ def prepare(args: argparse.Namespace) -> tuple[list, object, People, dict]:
     if args.val:
         val_set = People(args.val, arrays, args.images, args.resolution)
     else:  # the end of the first set
-        plain = People(sets[0].path, arrays, args.images, args.resolution, fits=args.fits)
-        plain.set = sets[0].set
+        plain = copy(sets[0])
+        plain.seed = None  # not augmented
         held_out = round(.95 * len(plain))
         val_set = Subset(plain, range(held_out, len(plain)))
         sets[0] = Subset(sets[0], range(held_out))

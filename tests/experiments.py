@@ -27,7 +27,7 @@ from data import (JOINTS, SUPERVISED, TWO_VIEWS, find_focal, load, project, samp
 from metrics import cal_mpjpe
 from model import LiftModel
 from training import (ROOT, image_error, learn, make_optimiser, split_batches, target_key,
-                      virtual_views)
+                      virtual_views, weak_loss)
 
 BATCH_SIZE, RATE = 256, 2e-3
 FOLDER = Path(plots.__file__).parent
@@ -291,14 +291,9 @@ def loss_of(way: str, model: LiftModel, views: dict) -> Tensor:
             loss = loss + cal_mpjpe(pose + ROOT, views['triangulated'])
         return loss
 
-    seen = views['virtual_2d']
-    half = {key: value[::2] for key, value in views.items()}
-    if 'agreement' not in way:
-        return error((model(seen) - ROOT) @ views['turn'], views)
-    lifts = model(torch.cat([seen, half['joint_2d_2']])) - ROOT
-    one = lifts[:len(seen)] @ views['turn']
-    two = half['distance'][:, None, None] * lifts[len(seen):] @ half['rot'].view(-1, 3, 3)
-    return error(one, views) + .5 * (error(two, half) + cal_mpjpe(two, one[::2]))
+    if 'agreement' in way:
+        return weak_loss(model, views, error)[0]
+    return error((model(views['virtual_2d']) - ROOT) @ views['turn'], views)
 
 
 # ---- the command line ---------------------------------------------------------------------------
@@ -326,6 +321,8 @@ def main() -> None:
     parser.add_argument('--quick', action='store_true',
                         help='the same as --poses 4000 --epochs 2 --seeds 0 --plots quick')
     args = parser.parse_args()
+    if not set(args.what) <= set(experiments):
+        parser.error(f'found {" ".join(args.what)}, expected some of {" ".join(experiments)}')
     if args.quick:
         args.poses, args.epochs, args.seeds, args.plots = 4000, 2, [0], Path('quick')
     args.plots.mkdir(exist_ok=True)

@@ -1,5 +1,4 @@
 """Body, pictures, samples and regressors of pare/."""
-import io
 import os
 import pickle
 import subprocess
@@ -445,13 +444,17 @@ def test_sequences_of_3dpw_are_converted(tmp_path):
     (tmp_path / 'walk.pkl').write_bytes(pickle.dumps(sequence, protocol=2))
     assert data.main(['convert-3dpw', str(tmp_path), str(tmp_path / 'out.npz')]) == 0
     found = load_annotations(tmp_path / 'out.npz')  # the second frame is invalid, the third empty
-    assert found['imgname'].tolist() == ['imageFiles/walk/image_00007.jpg']
+    assert found['imgname'].tolist() == ['imageFiles/walk/image_00000.jpg']
     np.testing.assert_allclose(found['center'], [[20, 40]])
     np.testing.assert_allclose(found['scale'], 1.2 * 40 / 200, rtol=1e-6)
     np.testing.assert_allclose(found['part'][0, KEYPOINTS.index('RElbow')], (10, 20, .9), rtol=1e-6)
     expected = turn @ axis_angle_to_matrix(torch.from_numpy(pose[0, :3])).numpy()
     world = axis_angle_to_matrix(torch.from_numpy(found['pose'][0, :3])).numpy()
     np.testing.assert_allclose(world, expected, atol=1e-6)
+    del sequence['cam_poses']
+    (tmp_path / 'walk.pkl').write_bytes(pickle.dumps(sequence, protocol=2))
+    with pytest.raises(ValueError, match='walk.pkl: key cam_poses is missing'):
+        data.convert_3dpw(tmp_path)
     assert found['shape'].tolist() == [list(range(10))] and found['gender'].tolist() == ['f']
 
 
@@ -627,6 +630,9 @@ def test_a_resumed_training_ends_with_the_same_bits(here, monkeypatch, average, 
     assert training.main([*SMALL, *average, '--out', 'cut']) == 130
     monkeypatch.setattr(training, 'run_epoch', run_epoch)
     assert training.main([*SMALL, *average, '--out', 'cut', '--resume']) == 0
+    with pytest.raises(SystemExit):
+        training.main([*SMALL, *average, '--out', 'cut', '--resume', '--seed', '7'])
+    assert '--seed: found 7, expected 0 as this training began' in capsys.readouterr().err
     one, two = (torch.load(name, weights_only=True)['weights'] for name in ('whole', 'cut'))
     assert all(torch.equal(one[key], two[key]) for key in one)
     assert {'history.csv', 'history.png'} == {path.name for path in Path('pare/plots').iterdir()}
