@@ -31,6 +31,7 @@ N_TRAIN, N_TEST = 40_000, 5_000  # synthetic poses, where there is no file
 TILT = 6.  # degrees by which the height of virtual cameras differs (standard deviation)
 NOISE, RARITY = .06, 12  # of virtual views: the most, in deviations of all points; how rare much is
 ROOT = torch.tensor([0., 0., -1.])
+torch.zeros(1).sin()  # sets MKL up, which two threads at once may do otherwise in one of 60 runs
 COLUMNS = ('epoch', 'loss', 'val_loss', 'train_mpjpe', 'val_mpjpe', 'rate', 'poses_per_s')
 
 

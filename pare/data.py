@@ -61,8 +61,9 @@ def render_set(path: Path, n: int, size: int, seed: int, yaw: float = 60, n_clut
     parts = face_parts(arrays['weights'], faces)
     pose, betas = sample_poses(rng, n, yaw), rng.normal(0, 1, (n, N_BETAS)).clip(-2.5, 2.5)
     betas = betas.astype(np.float32)
-    images, labels = np.empty((n, size, size, 3), np.uint8), np.empty((n, size, size), np.uint8)
-    keypoints, visible = np.empty((n, 24, 3), np.float32), np.empty(n, np.float32)
+    images, whole = np.empty((n, size, size, 3), np.uint8), np.empty((n, size, size), np.uint8)
+    hidden = np.empty((n, size, size), bool)
+    keypoints = np.empty((n, 24, 3), np.float32)
     for start in range(0, n, 64):
         rows = slice(start, start + 64)
         rotations = axis_angle_to_matrix(torch.from_numpy(pose[rows]))
@@ -73,13 +74,15 @@ def render_set(path: Path, n: int, size: int, seed: int, yaw: float = 60, n_clut
         keypoints[rows] = np.concatenate([(projected + 1) * size / 2,
                                           np.ones_like(projected[..., :1])], axis=-1)
         for row, mesh, camera in zip(range(n)[rows], vertices, cameras):
-            images[row], labels[row], visible[row] = scene(
+            images[row], whole[row], hidden[row] = scene(
                 rng, mesh, faces, parts, camera, size, n_clutter, rng.integers(n_occluders + 1))
         if sys.stdout.isatty() or start == 0:
             print(f'\rrendering {path}: {min(start + 64, n)} of {n}', end='', flush=True)
     print(f'\rrendered {path}: {n} people of {size} pixels')
-    write_npz(path, {'images': images, 'labels': labels, 'pose': pose.reshape(n, 72),
-                     'shape': betas, 'part': keypoints, 'visible': visible,
+    labels = np.where(hidden, 0, whole)
+    visible = (labels > 0).sum(axis=(1, 2)) / (whole > 0).sum(axis=(1, 2)).clip(min=1)
+    write_npz(path, {'images': images, 'labels': labels, 'whole': whole, 'part': keypoints,
+                     'pose': pose.reshape(n, 72), 'shape': betas, 'visible': visible,
                      'center': np.full((n, 2), size / 2, np.float32),
                      'scale': np.full(n, size / 200, np.float32)})
 
@@ -238,13 +241,14 @@ class People(Dataset):
 
     image (3, R, R), standardised; labels (R / 4, R / 4) of parts, -1 where they are not known;
     keypoints (24, 3) in -1 to 1 with confidence; points_3d (24, 4) in metres with confidence, from
-    S; rotations (24, 3, 3), betas (10,), has_smpl. With `seed` samples are augmented, by the epoch.
+    S; rotations (24, 3, 3), betas (10,), has_smpl. With `seed` samples are augmented, by the epoch;
+    where `amodal` is set labels are of hidden parts too.
     """
 
     def __init__(self, path, arrays: dict, images: Path = Path(), resolution: int = 64,
                  seed: int | None = None, fits=None):
         self.path, self.images, self.resolution, self.seed = path, Path(images), resolution, seed
-        self.epoch, self.set = 0, load_annotations(path, fits)
+        self.epoch, self.amodal, self.set = 0, False, load_annotations(path, fits)
         self.body, self.skeleton = Body(arrays), Skeleton(arrays)
         self.faces = arrays['f'].astype(np.int64)
         self.parts = face_parts(arrays['weights'], self.faces)
@@ -309,10 +313,10 @@ class People(Dataset):
 
     def labels(self, row: int, matrix: np.ndarray, sample: dict) -> np.ndarray:
         """Parts (R / 4, R / 4) as the set has them, or else of the body drawn where its keypoints
-        are, or -1 without."""
-        size = self.resolution // 4
-        if 'labels' in self.set:
-            labels = warp(Image.fromarray(self.set['labels'][row]), matrix / 4, size,
+        are, hidden or not, or -1 without."""
+        size, key = self.resolution // 4, 'whole' if self.amodal else 'labels'
+        if key in self.set:
+            labels = warp(Image.fromarray(self.set[key][row]), matrix / 4, size,
                           Image.Resampling.NEAREST).astype(np.int64)
             mirrored = np.linalg.det(matrix[:, :2]) < 0
             return FLIP_LABELS[labels] if mirrored else labels

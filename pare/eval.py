@@ -22,7 +22,7 @@ from pare.body import (EVALUATED, H36M, Body, full_translation, load_body, make_
 from pare.data import MEAN, STD, People, crop_matrix, warp
 from pare.model import build
 from pare.render import from_the_side, overlay
-from pare.training import TEST_FILE, pick_device, to
+from pare.training import TEST_FILE, by_visible, pick_device, to
 
 ROWS = [H36M.index(name) for name in EVALUATED]
 GENDERS = {'neutral': 'SMPL_NEUTRAL', 'm': 'SMPL_MALE', 'f': 'SMPL_FEMALE'}
@@ -147,8 +147,10 @@ def draw(args, model, people, arrays: dict, found: dict, device) -> None:
     plots.draw_joint_error(1000 * cal_joint_error(found['found'], found['true']).numpy(), EVALUATED,
                            args.plots / 'joint_error.png')
     if 'visible' in people.set:
-        plots.draw_visible({args.model.name: (people.set['visible'], errors.numpy())},
-                           args.plots / 'visible.png')
+        visible = people.set['visible']
+        plots.draw_visible({args.model.name: (by_visible(visible, visible),
+                                              by_visible(visible, errors.numpy())[None])},
+                           '', args.plots / 'visible.png')
     row = middle[0]
     image = people[row]['image'][None].to(device)
     with torch.no_grad():

@@ -7,7 +7,6 @@ from PIL import Image, ImageDraw
 
 CLOTHES = {'skin': (12, 15, 18, 19, 20, 21, 22, 23), 'shirt': (3, 6, 9, 13, 14, 16, 17),
            'trousers': (0, 1, 2, 4, 5), 'shoes': (7, 8, 10, 11)}  # joints
-NOISE = np.random.default_rng(0).normal(0, 1, (512, 512, 1)).astype(np.float32)
 
 
 def rasterise(points: np.ndarray, depth: np.ndarray, faces: np.ndarray,
@@ -78,9 +77,9 @@ def face_parts(weights: np.ndarray, faces: np.ndarray) -> np.ndarray:
 # ---- scenes -------------------------------------------------------------------------------------
 
 def scene(rng, vertices: np.ndarray, faces: np.ndarray, parts: np.ndarray, camera: np.ndarray,
-          size: int, n_clutter: int, n_occluders: int) -> tuple[np.ndarray, np.ndarray, float]:
-    """A person in a cluttered place: image (size, size, 3), the parts that are seen (size, size), 0
-    for none, and the share of the body that is not occluded."""
+          size: int, n_clutter: int, n_occluders: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A person in a cluttered place: image (size, size, 3), the part at each pixel (size, size), 0
+    for none, as if nothing stood before it, and where something does (size, size)."""
     points = to_pixels(vertices, camera, size)
     which, shares = rasterise(points, vertices[:, 2], faces, (size, size))
     body = which >= 0
@@ -88,13 +87,10 @@ def scene(rng, vertices: np.ndarray, faces: np.ndarray, parts: np.ndarray, camer
     image[body] = clothe(rng, parts)[which[body]] * shade(
         vertices, faces, which, shares, rng.normal((0, -.4, -1), .4))[:, None]
     labels = np.where(body, parts[which], 0).astype(np.uint8)
-    if n_occluders:
-        image, hidden = occlude(rng, image, points, n_occluders)
-        labels[hidden] = 0
-    top, left = rng.integers(0, 512 - size, 2)
-    image = image * rng.uniform(.8, 1.2, 3) + rng.uniform(2, 10) * NOISE[top:top + size,
-                                                                        left:left + size]
-    return image.clip(0, 255).astype(np.uint8), labels, (labels > 0).sum() / max(body.sum(), 1)
+    hidden = occlude(rng, image, points, n_occluders)
+    image *= rng.uniform(.8, 1.2, 3).astype(np.float32)
+    image += rng.uniform(2, 10) * rng.standard_normal((size, size, 1), np.float32)
+    return image.clip(0, 255).astype(np.uint8), labels, hidden
 
 
 def background(rng, size: int) -> Image.Image:
@@ -122,20 +118,19 @@ def clothe(rng, parts: np.ndarray) -> np.ndarray:
     return colours[parts]
 
 
-def occlude(rng, image: np.ndarray, points: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """The image with n shapes painted over the body, and the mask of what they hide."""
+def occlude(rng, image: np.ndarray, points: np.ndarray, n: int) -> np.ndarray:
+    """Paints n shapes over the body, in place; returns where."""
     low, high = points.min(axis=0), points.max(axis=0)
-    size = image.shape[0]
-    mask = Image.new('I', (size, size), 0)
-    draw = ImageDraw.Draw(mask)
+    shapes = Image.new('I', image.shape[1::-1], 0)
+    draw = ImageDraw.Draw(shapes)
     for shape in range(1, n + 1):
         centre, half = rng.uniform(low, high), rng.uniform(.08, .25, 2) * (high - low).max()
         box = (*(centre - half), *(centre + half))
         (draw.ellipse if rng.random() < .5 else draw.rectangle)(box, shape)
-    mask = np.asarray(mask)
-    colours = rng.uniform(0, 255, (n + 1, 3))
-    image = np.where(mask[..., None] > 0, colours[mask], image)
-    return image, mask > 0
+    shapes = np.asarray(shapes)
+    hidden = shapes > 0
+    image[hidden] = rng.uniform(0, 255, (n + 1, 3))[shapes[hidden]]
+    return hidden
 
 
 # ---- pictures -----------------------------------------------------------------------------------

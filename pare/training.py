@@ -160,6 +160,8 @@ def train(args: argparse.Namespace, sets: list, val_set, arrays: dict) -> list:
         load_backbone(model, args.init)
     batches = Mixture(sets, args.shares, args.batch_size // n_ranks, args.seed, args.workers, rank,
                       n_ranks)
+    for part in sets:
+        getattr(part, 'dataset', part).amodal = args.amodal
     n_steps = args.epochs * batches.n_batches
     optimiser = torch.optim.Adam(model.parameters(), lr=args.lr)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate_at(step, n_steps))
@@ -258,8 +260,8 @@ def state_path(args: argparse.Namespace) -> Path:
 
 def asked(args: argparse.Namespace) -> dict[str, str]:
     """The options that decide what is learnt."""
-    names = ('train', 'fits', 'body', 'init', 'model', 'size', 'shared', 'part_epochs', 'average',
-             'epochs', 'batch_size', 'lr', 'resolution', 'seed')
+    names = ('train', 'fits', 'body', 'init', 'model', 'size', 'shared', 'amodal', 'part_epochs',
+             'average', 'epochs', 'batch_size', 'lr', 'resolution', 'seed')
     return {name: str(getattr(args, name)) for name in names}
 
 
@@ -313,61 +315,84 @@ LADDER = {'ResNet and MLP': {'model': 'mlp'},
           '+ branches and attention': {'model': 'pare', 'shared': True, 'part_epochs': 0},
           '+ 24 MLPs': {'model': 'pare', 'part_epochs': 0},
           '+ part loss': {'model': 'pare'},
+          'part loss of hidden parts too': {'model': 'pare', 'amodal': True},
           '+ twice as long and averaged': {'model': 'pare', 'longer': 2, 'average': True}}
+HIDDEN, GROUPS = .3, 6  # share of the test set that is the most occluded; groups by what is visible
 RUNG = ('rung', 'seed', 'seconds', 'samples', 'mpjpe', 'pa_mpjpe', 'gain', 'gain_error', 'occluded',
-        'occluded_gain')
-HIDDEN = .3  # share of the test set that is the most occluded
+        'occluded_gain', *(f'visible_{group}' for group in range(GROUPS)))
 
 
 def climb(args: argparse.Namespace, sets: list, val_set, test_set, arrays: dict) -> None:
     """Trains each rung from each seed and scores it on the test set; a rung that stands in
-    ladder.csv is not trained again."""
+    ladder.csv is not trained again. The course of each goes to ladder_history.csv."""
     from pare import plots
 
-    path = args.plots / 'ladder.csv'
     args.plots.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        path.write_text(','.join(RUNG) + '\n')
+    table, courses = args.plots / 'ladder.csv', args.plots / 'ladder_history.csv'
+    done = {(row['rung'], row['seed']) for row in read_rows(table)}
     for seed in args.seeds:
         for rung, options in LADDER.items():
-            with open(path, newline='') as file:
-                done = {(row['rung'], row['seed']) for row in csv.DictReader(file)}
             if (rung, str(seed)) not in done:
-                row = one_rung(args, rung, options, seed, sets, val_set, test_set, arrays)
-                with open(path, 'a', newline='') as file:
-                    csv.writer(file).writerow(row)
+                row, history = one_rung(args, rung, options, seed, sets, val_set, test_set, arrays)
+                add_rows(courses, ('rung', 'seed', *COLUMNS),
+                         [(rung, seed, *(f'{value:.6g}' for value in line)) for line in history])
+                add_rows(table, RUNG, [row])
                 print('  '.join(map(str, row)), flush=True)
-    plots.draw_ladder(path, args.plots / 'ladder.png')
+    plots.draw_ladder(read_rows(table), args.plots / 'ladder.png')
+    plots.draw_courses(read_rows(courses), args.plots / 'ladder_history.png')
+    shares = by_visible(test_set.set['visible'], test_set.set['visible'])
+    plots.draw_visible({rung: (shares, np.array(
+        [[float(row[name]) for name in RUNG[-GROUPS:]] for row in read_rows(table)
+         if row['rung'] == rung])) for rung in ('ResNet and MLP', '+ part loss')},
+        'standard deviation over seeds', args.plots / 'ladder_visible.png')
 
 
-def one_rung(args, rung, options, seed, sets, val_set, test_set, arrays) -> tuple:
-    """Trains and measures one rung: RUNG, in mm; gains are over the first rung of the same seed,
-    image by image, with their standard error."""
+def read_rows(path: Path) -> list[dict]:
+    if not path.exists():
+        return []
+    with open(path, newline='') as file:
+        return list(csv.DictReader(file))
+
+
+def add_rows(path: Path, columns, rows: list) -> None:
+    new = not path.exists()
+    with open(path, 'a', newline='') as file:
+        csv.writer(file).writerows([columns, *rows] if new else rows)
+
+
+def by_visible(visible: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Means (GROUPS,) of values (N,) in groups alike in size, from the least visible on."""
+    return np.array([part.mean() for part in np.array_split(values[visible.argsort()], GROUPS)])
+
+
+def one_rung(args, rung, options, seed, sets, val_set, test_set, arrays) -> tuple[tuple, list]:
+    """Trains and measures one rung: RUNG, in mm, and its history. Gains are over the first rung of
+    the same seed, image by image, with their standard error."""
     own = argparse.Namespace(**vars(args) | {'seed': seed, 'out': Path(f'{args.out}.rung')})
     for name, value in options.items():
         setattr(own, name, value)
     own.epochs, own.resume = args.epochs * options.get('longer', 1), False
     start = time.perf_counter()
-    train(own, sets, val_set, arrays)
+    history = train(own, sets, val_set, arrays)
     seconds = time.perf_counter() - start
     mpjpe, pa_mpjpe = test_errors(own.out, test_set, arrays, pick_device(args.device))
     first = Path(f'{args.out}.{seed}.npy')  # errors of the first rung
     if rung == next(iter(LADDER)):
         np.save(first, mpjpe)
-    gain = np.load(first) - mpjpe.numpy()
-    hidden = test_set.set['visible'].argsort()[:round(HIDDEN * len(test_set))]
+    gain, visible = np.load(first) - mpjpe, test_set.set['visible']
+    hidden = visible.argsort()[:round(HIDDEN * len(test_set))]
     values = (mpjpe.mean(), pa_mpjpe.mean(), gain.mean(), gain.std() / len(gain) ** .5,
-              mpjpe[hidden].mean(), gain[hidden].mean())
+              mpjpe[hidden].mean(), gain[hidden].mean(), *by_visible(visible, mpjpe))
     return (rung, seed, round(seconds), own.epochs * sum(map(len, sets)),
-            *(f'{value:.2f}' for value in values))
+            *(f'{value:.2f}' for value in values)), history
 
 
-def test_errors(path: Path, test_set, arrays: dict, device: torch.device) -> tuple[Tensor, Tensor]:
-    """MPJPE and PA-MPJPE (N,) in mm of saved weights."""
+def test_errors(path: Path, test_set, arrays: dict, device: torch.device) -> tuple:
+    """MPJPE and PA-MPJPE, arrays (N,) in mm, of saved weights."""
     from pare.eval import load_model
 
     points = evaluate(load_model(path, device)[0], test_set, Skeleton(arrays).to(device), device)
-    return tuple(1000 * metric(points['found'], points['true'], avg=False)
+    return tuple(1000 * metric(points['found'], points['true'], avg=False).numpy()
                  for metric in (cal_mpjpe, cal_pa_mpjpe))
 
 
@@ -376,9 +401,12 @@ def test_errors(path: Path, test_set, arrays: dict, device: torch.device) -> tup
 def prepare(args: argparse.Namespace) -> tuple[list, object, People, dict]:
     """Sets to train on, to validate and to test, and the body. What is missing is rendered."""
     arrays = load_body(args.body) if args.body else make_body()
-    for path, n, seed in ((TRAIN_FILE, N_TRAIN, 0), (TEST_FILE, N_TEST, 1)):
-        if not args.train and not path.exists():
-            render_set(path, n, args.resolution, seed)
+    if not args.train and int(os.environ.get('RANK', 0)) == 0:
+        for path, n, seed in ((TRAIN_FILE, N_TRAIN, 0), (TEST_FILE, N_TEST, 1)):
+            if not path.exists():
+                render_set(path, n, args.resolution, seed)
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()  # until the first process has rendered
     sets, args.shares = [], []
     for name in args.train or [str(TRAIN_FILE)]:
         path, _, share = name.partition(':')
@@ -427,6 +455,7 @@ def make_parser() -> argparse.ArgumentParser:
     option('--model', choices=('mlp', 'pare'), default='pare', help='the regressor')
     option('--size', choices=tuple(DEFAULTS), default='small', help='ResNet-18 or ResNet-50')
     option('--shared', action='store_true', help='one MLP for all parts')
+    option('--amodal', action='store_true', help='the part loss is of hidden parts too')
     option('--part-epochs', type=int, metavar='N', help='with the part loss; else 60 %% of them')
     option('--average', action='store_true', help='keep averaged weights')
     for name, kind, text in (('epochs', int, 'passes'), ('batch-size', int, 'images a step'),
@@ -449,7 +478,11 @@ def main(argv=None) -> int:
     for name, value in DEFAULTS[args.size].items():
         if getattr(args, name) is None:
             setattr(args, name, value)
-    if 'WORLD_SIZE' in os.environ:
+    n_ranks = int(os.environ.get('WORLD_SIZE', 1))
+    if args.batch_size % n_ranks:
+        parser.error(f'--batch-size: found {args.batch_size}, expected a multiple of the {n_ranks} '
+                     f'processes')
+    if n_ranks > 1:
         torch.distributed.init_process_group('nccl' if torch.cuda.is_available() else 'gloo')
     try:
         sets, val_set, test_set, arrays = prepare(args)

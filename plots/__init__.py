@@ -109,40 +109,40 @@ def draw_weak(errors: dict, path) -> None:
 
 
 def draw_network(charts: dict, path) -> None:
-    """Test and validation error of networks, a chart for each question.
+    """Error of networks over that of the default, a chart for each question.
 
     `charts` maps a question to (label, {data: values}), values (n_seeds, 4): validation MPJPE, test
-    MPJPE, seconds, parameters. The first of all is what times are compared with.
+    MPJPE, seconds, parameters. The first of all is the default.
     """
-    figure = _figure(10, 6.2)
-    default = next(iter(charts.values()))[0][1]
+    figure = _figure(10.5, 6.2)
+    first = next(iter(charts.values()))[0][1]
+    default = {data: values.mean(axis=0) for data, values in first.items()}
     colours = dict(zip(default, (BLUE, ORANGE, GREEN)))
-    for ax, (question, variants) in zip(figure.subplots(2, 3).flat, charts.items()):
+    for ax, (question, variants) in zip(figure.subplots(2, 3, sharey=True).flat, charts.items()):
         labels = []
         for place, (label, found) in enumerate(variants):
             for data, values in found.items():
-                (val, test, *_), spread = values.mean(axis=0), values[:, 1].std()
-                shift = place + .1 * (list(colours).index(data) - (len(colours) - 1) / 2)
-                ax.errorbar(shift, test, spread, color=colours[data], marker='o', capsize=4)
-                ax.plot(shift, val, color=colours[data], marker='o', markerfacecolor='white')
-            data = next(iter(found), None)
-            if data:
-                seconds, n_parameters = np.median(found[data][:, 2:], axis=0)
-                times = seconds / np.median(default[data][:, 2])
-                label += f'\n{n_parameters / 1e6:.1f} M\n{times:.1f} × time'
+                val, test, seconds, n_parameters = (values / default[data]).T
+                shift = place + .14 * (list(colours).index(data) - (len(colours) - 1) / 2)
+                ax.errorbar(shift, test.mean(), test.std(), color=colours[data], marker='o',
+                            capsize=4)
+                ax.plot(shift, val.mean(), color=colours[data], marker='o', markerfacecolor='white',
+                        markersize=5)
+            if found:
+                n_parameters *= next(iter(default.values()))[3] / 1e6
+                label += f'\n{n_parameters[0]:.1f} M\n{np.median(seconds):.1f} t'
             labels.append(label)
+        ax.axhline(1, color=GREY, linewidth=.8)
         ax.set_xticks(range(len(labels)), labels, fontsize=8)
         ax.margins(x=.2)
-        ax.set_yscale('log')
-        ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.2, 1.5, 2, 3, 4, 5, 6, 7, 8)))
-        ax.yaxis.set_major_formatter(StrMethodFormatter('{x:g}'))
-        ax.yaxis.set_minor_formatter(NullFormatter())
-        _tidy(ax, question, '', 'MPJPE')
+        _tidy(ax, question, '', 'MPJPE over the default\'s' if ax.get_subplotspec().is_first_col()
+              else '')
         ax.grid(visible=False, axis='x')
     keys = [Line2D([], [], color=colour, marker='o', label=f'{data}, test')
             for data, colour in colours.items()]
     keys.append(Line2D([], [], color=GREY, marker='o', markerfacecolor='white', linestyle='',
                        label='validation'))
+    keys.append(Line2D([], [], linestyle='', label='M: million parameters, t: training time'))
     figure.legend(handles=keys, loc='outside lower center', ncols=len(keys), frameon=False)
     figure.savefig(path)
 
@@ -161,15 +161,15 @@ def draw_errors(charts: dict, path) -> None:
                                          (2, -.2, ORANGE, 'across it')):
         joint.barh(rows + shift, np.array(values)[:, column], .4, color=colour, label=label)
     joint.set_yticks(rows, names)
-    _tidy(joint, 'joint', f'mean error ({UNIT})')
+    _tidy(joint, 'by joint', f'mean error ({UNIT})')
     joint.grid(visible=False, axis='y')
     for ax, chart, title, xlabel in (
-            (view, 'view', 'view', 'body turned away from the camera (degrees)'),
-            (unusual, 'unusual', 'pose', 'distance to the nearest training pose')):
+            (view, 'view', 'by view', 'turn of the body from the camera (degrees)'),
+            (unusual, 'unusual', 'by pose', 'distance to the nearest training pose')):
         x = np.array([float(at) for at in charts[chart]])
         error, along, across, low, high = np.transpose(list(charts[chart].values()))
         ax.fill_between(x, low, high, color=GREY, alpha=.2, linewidth=0, label='quartiles')
-        ax.plot(x, error, color=GREY, marker='.', label='whole')
+        ax.plot(x, error, color=GREY, linewidth=5, alpha=.4, label='whole')
         ax.plot(x, along, color=BLUE, marker='.')
         ax.plot(x, across, color=ORANGE, marker='.')
         ax.set_ylim(bottom=0)

@@ -171,22 +171,20 @@ def train(recipe: Recipe, joints: dict, test: dict, epochs: int, seed: int):
 
 # ---- accuracy -----------------------------------------------------------------------------------
 
-def measure(args: argparse.Namespace, plan: list) -> dict:
+def measure(name: str, joints: dict, test: dict, plan: list) -> dict:
     """Trains those of the plan, (row, epochs, seed), that the table does not hold yet. Returns the
     epochs of each training: (row, epochs, seed) to [(seconds, mpjpe, noisy), ...]."""
-    joints, test = read_poses(args)
     for row, epochs, seed in plan:
-        if (row, epochs, seed) not in read_table(args.name):
+        if (row, epochs, seed) not in read_table(name):
             result = list(train(RECIPES[row], joints, test, epochs, seed))
             print(f'{row}, {epochs} epochs, seed {seed}: MPJPE {result[-1][1]:.5f}, '
                   f'{result[-1][0]:.0f} s', flush=True)
-            write_table(args.name, row, epochs, seed, result)
-    return read_table(args.name)
+            write_table(name, row, epochs, seed, result)
+    return read_table(name)
 
 
 def read_poses(args: argparse.Namespace) -> tuple[dict, dict]:
     """All training poses with their cameras, and the test poses, as tensors."""
-    args.name = Path(args.data).name if args.data else 'synthetic'
     joints = load(args.data) if args.data else sample(40_000, seed=0)
     test = load(args.test) if args.test else sample(5_000, seed=1)
     joints['focal_len_1'] = find_focal(joints)
@@ -218,12 +216,14 @@ def write_table(name: str, row: str, epochs: int, seed: int, result: list) -> No
 
 def accuracy(args: argparse.Namespace) -> None:
     """The table of rows, each at the same number of samples seen, and two at the same time."""
-    seed = args.seeds[0]
-    found = measure(args, [(row, args.epochs, seed) for seed in args.seeds for row in RECIPES]
+    seed, (joints, test) = args.seeds[0], read_poses(args)
+    found = measure(args.name, joints, test,
+                    [(row, args.epochs, seed) for seed in args.seeds for row in RECIPES]
                     + [(row, args.long, seed) for row in (OURS, MARTINEZ)])
+    mean = joints['joint_3d'].mean(dim=0).expand_as(test['joint_3d'])
     print(f'\n{"MPJPE on the test set":24}  {args.epochs} epochs, seeds '
           f'{", ".join(map(str, args.seeds))}   points +- {NOISE}')
-    print(f'{"the mean pose":24}  {mean_pose(args):.5f}')
+    print(f'{"the mean pose":24}  {cal_mpjpe(mean, test["joint_3d"]):.5f}')
     for row in RECIPES:
         ends = np.array([found[row, args.epochs, seed][-1] for seed in args.seeds])
         (_, mpjpe, noisy), (_, spread, _) = ends.mean(axis=0), ends.std(axis=0)
@@ -238,16 +238,10 @@ def accuracy(args: argparse.Namespace) -> None:
           f'{theirs[1]:.5f}')
 
 
-def mean_pose(args: argparse.Namespace) -> float:
-    joints, test = read_poses(args)
-    mean = joints['joint_3d'].mean(dim=0).expand_as(test['joint_3d'])
-    return cal_mpjpe(mean, test['joint_3d']).item()
-
-
 def target(args: argparse.Namespace) -> None:
     """Time until the error with which the long training of Martinez et al. ends."""
     plan = [(MARTINEZ, args.long, args.seeds[0]), (OURS, args.epochs, args.seeds[0])]
-    found = measure(args, plan)
+    found = measure(args.name, *read_poses(args), plan)
     theirs, ours = (found[key] for key in plan)
     whole, error, _ = theirs[-1]
     print(f'{MARTINEZ}, {args.long} epochs: MPJPE {error:.5f} in {whole:.0f} s')
@@ -363,6 +357,7 @@ def main() -> None:
     parser.add_argument('--device', default='cpu')
     parser.add_argument('--batch-size', type=int, nargs='+', default=[64, 256, 1024, 4096])
     args = parser.parse_args()
+    args.name = Path(args.data).name if args.data else 'synthetic'
     print(f'{platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}, '
           f'{args.device}, {torch.get_num_threads()} threads\n')
     {'accuracy': accuracy, 'target': target, 'speed': speed}[args.what](args)

@@ -8,7 +8,8 @@ import data
 from tests import benchmark
 from tests.benchmark import MARTINEZ, OURS, RECIPES, Martinez, build, products, read_table
 
-ARGS = SimpleNamespace(data=None, test=None, device='cpu', epochs=1, long=2, seeds=[0, 1])
+ARGS = SimpleNamespace(name='synthetic', data=None, test=None, device='cpu', epochs=1, long=2,
+                       seeds=[0, 1])
 
 
 @pytest.fixture

@@ -286,6 +286,18 @@ def test_parts_lie_where_their_joints_are(people):
     assert np.mean(hits) > .8 and 0 < found['visible'].min() < .95
 
 
+def test_hidden_parts_have_labels_too(people):
+    found = np.load(people)
+    same = found['labels'] == found['whole']
+    assert (found['labels'][~same] == 0).all() and not same.all(axis=(1, 2)).all()
+    np.testing.assert_allclose(same.all(axis=(1, 2)), found['visible'] == 1)
+    samples, row = People(people, ARRAYS, seed=0), int(found['visible'].argmin())
+    seen = samples[row]['labels']
+    samples.amodal = True
+    whole = samples[row]['labels']
+    assert ((seen == whole) | (seen == 0)).all() and (whole > 0).sum() > (seen > 0).sum()
+
+
 def test_rendering_is_reproducible(people, tmp_path):
     render_set(tmp_path / 'again.npz', 40, 64, seed=0)
     one, two = np.load(people), np.load(tmp_path / 'again.npz')
@@ -648,9 +660,20 @@ def test_a_ladder_is_climbed_once(here, capsys, monkeypatch):
     for row in rows[1:]:
         gain = float(rows[0]['mpjpe']) - float(row['mpjpe'])
         assert float(row['gain']) == pytest.approx(gain, abs=.02) and float(row['gain_error']) > 0
+    groups = [float(rows[0][f'visible_{group}']) for group in range(training.GROUPS)]
+    assert np.mean(groups) == pytest.approx(float(rows[0]['mpjpe']), rel=.05)
+    pictures = {path.name for path in Path('pare/plots').glob('ladder*.png')}
+    assert pictures == {'ladder.png', 'ladder_history.png', 'ladder_visible.png'}
     monkeypatch.setattr(training, 'train', None)  # would fail
     assert training.main(ladder) == 0
     assert Path('pare/plots/ladder.csv').read_text() == table
+
+
+def test_processes_share_a_batch(here, capsys, monkeypatch):
+    monkeypatch.setenv('WORLD_SIZE', '3')
+    with pytest.raises(SystemExit):
+        training.main([*SMALL, '--batch-size', '16'])
+    assert 'found 16, expected a multiple of the 3 processes' in capsys.readouterr().err
 
 
 def test_two_processes_have_the_gradients_of_one(people, tmp_path):

@@ -1,6 +1,4 @@
 """Draws charts and pictures of pare/. Each draw_ function writes a PNG and opens no window."""
-import csv
-
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
@@ -90,19 +88,15 @@ def draw_joint_error(errors: np.ndarray, labels, path) -> None:
     figure.savefig(path)
 
 
-def draw_visible(errors: dict, path) -> None:
-    """Error over the visible share of the body; `errors` maps a label to shares and errors (N,)."""
+def draw_visible(errors: dict, spread: str, path) -> None:
+    """Error over the visible share of the body; `errors` maps a label to shares (G,) and errors
+    (runs, G) of groups of images, and `spread` says what the bars are."""
     figure = _figure(6, 3.4)
     ax = figure.subplots()
     for (label, (shares, values)), colour in zip(errors.items(), (BLUE, ORANGE, GREEN)):
-        edges = np.quantile(shares, np.linspace(0, 1, 7))
-        groups = [values[(low <= shares) & (shares <= high)] for low, high in zip(edges, edges[1:])]
-        at = [np.median(shares[(low <= shares) & (shares <= high)])
-              for low, high in zip(edges, edges[1:])]
-        ax.errorbar(at, [group.mean() for group in groups],
-                    [group.std() / len(group) ** .5 for group in groups], color=colour, marker='o',
-                    capsize=3, label=label)
-    ax.legend(frameon=False)
+        ax.errorbar(shares, values.mean(axis=0), values.std(axis=0) if spread else None,
+                    color=colour, marker='o', capsize=3, label=label)
+    ax.legend(frameon=False, title=f'bars: {spread}' if spread else None)
     _tidy(ax, 'error of those who are hidden', 'visible share of the body', 'MPJPE (mm)')
     figure.savefig(path)
 
@@ -122,10 +116,8 @@ def draw_sensitivity(image: np.ndarray, errors: np.ndarray, path) -> None:
     figure.savefig(path)
 
 
-def draw_ladder(table, path) -> None:
-    """Test errors of the rungs in ladder.csv, all and the most occluded, each seed and the mean."""
-    with open(table, newline='') as file:
-        rows = list(csv.DictReader(file))
+def draw_ladder(rows: list[dict], path) -> None:
+    """Test errors of the rungs, all and the most occluded, each seed and the mean."""
     names = list(dict.fromkeys(row['rung'] for row in rows))
     figure = _figure(8, .9 + .5 * len(names))
     ax = figure.subplots()
@@ -139,4 +131,25 @@ def draw_ladder(table, path) -> None:
     ax.set_yticks(range(len(names)), reversed(names))
     ax.legend(frameon=False)
     _tidy(ax, 'MPJPE on the test set (mm)')
+    figure.savefig(path)
+
+
+def draw_courses(rows: list[dict], path) -> None:
+    """Loss and validation error of the rungs over the epochs, means over seeds."""
+    figure = _figure(9, 4)
+    loss, error = figure.subplots(1, 2)
+    names = list(dict.fromkeys(row['rung'] for row in rows))
+    for name, colour in zip(names, colormaps['viridis'](np.linspace(0, .9, len(names)))):
+        for ax, column in ((loss, 'loss'), (error, 'val_mpjpe')):
+            values = {}
+            for row in rows:
+                if row['rung'] == name:
+                    values.setdefault(int(row['epoch']), []).append(float(row[column]))
+            ax.plot(list(values), list(map(np.mean, values.values())), color=colour, marker='.',
+                    label=name)
+    loss.set_yscale('log')
+    _tidy(loss, 'loss', 'epoch')
+    _tidy(error, 'MPJPE in validation (mm)', 'epoch')
+    figure.legend(*loss.get_legend_handles_labels(), loc='outside lower center', ncols=3,
+                  frameon=False)
     figure.savefig(path)
