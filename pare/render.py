@@ -17,33 +17,39 @@ def rasterise(points: np.ndarray, depth: np.ndarray, faces: np.ndarray,
     points (V, 2) in pixels, depth (V,) away from the camera, faces (F, 3) of which those turned
     away, with corners counter-clockwise on the screen, are left out; size is height and width.
     """
-    corners = points[faces]                                                      # (F, 3, 2)
-    one, two = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
-    area = one[:, 0] * two[:, 1] - one[:, 1] * two[:, 0]
-    low = np.ceil(corners.min(axis=1) - .5).clip(0).astype(int)
-    high = np.floor(corners.max(axis=1) - .5).clip(max=np.array(size)[::-1] - 1).astype(int)
-    shown = (area < 0) & (low <= high).all(axis=1)
-    low, spans = low[shown], (high - low + 1)[shown]
-    counts = spans.prod(axis=1)
-    # all pixels of all boxes in one list
-    box = np.repeat(np.arange(len(counts)), counts)
-    place = np.arange(len(box)) - np.repeat(np.cumsum(counts) - counts, counts)
-    x, y = low[box, 0] + place % spans[box, 0], low[box, 1] + place // spans[box, 0]
-    face = np.flatnonzero(shown)[box]
-    offset = np.stack([x + .5, y + .5], axis=1) - corners[face, 0]
-    b, c = one[face], two[face]
-    share_1 = (offset[:, 0] * c[:, 1] - offset[:, 1] * c[:, 0]) / area[face]
-    share_2 = (b[:, 0] * offset[:, 1] - b[:, 1] * offset[:, 0]) / area[face]
-    shares = np.stack([1 - share_1 - share_2, share_1, share_2], axis=1)
-    inside = (shares >= 0).all(axis=1)
-    pixel, face, shares = (y * size[1] + x)[inside], face[inside], shares[inside]
-    away = (shares * depth[faces[face]]).sum(axis=1)
+    x, y = points.T[:, faces.T]                                       # (3, F) each
+    (one_x, two_x), (one_y, two_y) = x[1:] - x[0], y[1:] - y[0]
+    area = one_x * two_y - one_y * two_x
+    left, right = _covered(x, size[1])
+    top, bottom = _covered(y, size[0])
+    shown = np.flatnonzero((area < 0) & (left < right) & (top < bottom))
+    left, top, width = left[shown], top[shown], (right - left)[shown]
+    counts = width * (bottom[shown] - top)
+    # all pixels of the boxes of all faces in one list
+    box = np.repeat(np.arange(len(shown)), counts)
+    down, along = np.divmod(np.arange(len(box)) - np.repeat(counts.cumsum() - counts, counts),
+                            width[box])
+    column, row = left[box] + along, top[box] + down
+    edges = np.stack([two_y, -two_x, -one_y, one_x])[:, shown] / area[shown]
+    over, under = column + .5 - x[0, shown][box], row + .5 - y[0, shown][box]
+    share_1 = over * edges[0, box] + under * edges[1, box]
+    share_2 = over * edges[2, box] + under * edges[3, box]
+    inside = np.flatnonzero((share_1 >= 0) & (share_2 >= 0) & (share_1 + share_2 <= 1))
+    pixel, face = (row * size[1] + column)[inside], shown[box[inside]]
+    shares = np.stack([1 - share_1 - share_2, share_1, share_2])[:, inside]
+    away = (shares * depth[faces[face]].T).sum(axis=0)
     nearest = np.full(size[0] * size[1], np.inf, dtype=away.dtype)
     np.minimum.at(nearest, pixel, away)
     wins = away == nearest[pixel]
     which, parts = np.full(len(nearest), -1), np.zeros((len(nearest), 3), dtype=np.float32)
-    which[pixel[wins]], parts[pixel[wins]] = face[wins], shares[wins]
+    which[pixel[wins]], parts[pixel[wins]] = face[wins], shares[:, wins].T
     return which.reshape(size), parts.reshape(*size, 3)
+
+
+def _covered(corners: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """First and past the last pixel (F,) whose centre corners (3, F) span, of `size` pixels."""
+    return (np.ceil(corners.min(axis=0) - .5).clip(0).astype(int),
+            np.floor(corners.max(axis=0) + .5).clip(max=size).astype(int))
 
 
 def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
@@ -60,7 +66,7 @@ def shade(vertices: np.ndarray, faces: np.ndarray, which: np.ndarray, shares: np
     """Brightness (K,) of the K covered pixels, by their normal: light from the camera's side."""
     seen = which >= 0
     normals = vertex_normals(vertices, faces)[faces[which[seen]]]                # (K, 3, 3)
-    normal = (shares[seen][..., None] * normals).sum(axis=1)
+    normal = np.einsum('kc,kcd->kd', shares[seen], normals)
     return .45 + .55 * (normal @ np.array(light) / np.linalg.norm(light)).clip(0)
 
 

@@ -3,6 +3,7 @@
     python -m tests.benchmark accuracy --data data_train.pkl --test data_test.pkl
     python -m tests.benchmark target --data data_train.pkl --test data_test.pkl
     python -m tests.benchmark speed              # 5 minutes; on a quiet machine
+    python -m tests.benchmark pare               # speeds of pare/; 1 minute
 
 The first two keep each training in plots/benchmark.csv as it ends, take from there what was cut,
 and train on synthetic people without files. Delete lines of the file to measure them anew.
@@ -346,9 +347,32 @@ def whole_process() -> None:
     print(f'peak memory of training: {peak:.0f} MB')
 
 
+def pare(args: argparse.Namespace) -> None:
+    """Pictures rendered a second, and bodies skinned for a loss of joints and back."""
+    from pare.body import Skeleton, axis_angle_to_matrix, make_body
+    from pare.data import render_set, sample_poses
+
+    with tempfile.TemporaryDirectory() as folder:
+        for size, n in ((64, 1000), (224, 300)):
+            start = time.perf_counter()
+            render_set(Path(folder) / 'people.npz', n, size, seed=0)
+            print(f'{n / (time.perf_counter() - start):7,.0f} images/s', flush=True)
+    skeleton = Skeleton(make_body())
+    pose = torch.from_numpy(sample_poses(np.random.default_rng(0), 64, 180))
+    rotations = axis_angle_to_matrix(pose).requires_grad_()
+    betas = torch.randn(64, 10, requires_grad=True)
+    times = []
+    for _ in range(100):
+        start = time.perf_counter()
+        points, joints = skeleton(betas, rotations)
+        (points.square().mean() + joints.square().mean()).backward()
+        times.append(time.perf_counter() - start)
+    print(f'{64 / np.median(times):7,.0f} bodies/s forward and backward, in batches of 64')
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument('what', choices=('accuracy', 'target', 'speed'))
+    parser.add_argument('what', choices=('accuracy', 'target', 'speed', 'pare'))
     parser.add_argument('--data', help='poses to train on; synthetic people without')
     parser.add_argument('--test', help='poses of others, to score')
     parser.add_argument('--epochs', type=int, default=8, help='of each row')
@@ -360,7 +384,7 @@ def main() -> None:
     args.name = Path(args.data).name if args.data else 'synthetic'
     print(f'{platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}, '
           f'{args.device}, {torch.get_num_threads()} threads\n')
-    {'accuracy': accuracy, 'target': target, 'speed': speed}[args.what](args)
+    {'accuracy': accuracy, 'target': target, 'speed': speed, 'pare': pare}[args.what](args)
 
 
 if __name__ == '__main__':
