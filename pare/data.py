@@ -226,6 +226,13 @@ def fit_camera(points_3d: np.ndarray, points_2d: np.ndarray, weight: np.ndarray)
     return np.float32([scale, *(centre_2d / max(scale, 1e-3) - centre_3d)])
 
 
+def standardise(image: np.ndarray, gain=1.) -> np.ndarray:
+    """An image (H, W, 3) of bytes, its channels by a gain, as networks expect it (3, H, W)."""
+    mean, std, gain = (np.float32(value).reshape(-1, 1, 1) for value in (MEAN, STD, gain))
+    image = np.ascontiguousarray(np.moveaxis(image, 2, 0), dtype=np.float32)
+    return ((image * gain).clip(max=255) / 255 - mean) / std
+
+
 def _readable(path: Path) -> bool:
     try:
         with Image.open(path) as image:
@@ -249,6 +256,9 @@ class People(Dataset):
                  seed: int | None = None, fits=None):
         self.path, self.images, self.resolution, self.seed = path, Path(images), resolution, seed
         self.epoch, self.amodal, self.set = 0, False, load_annotations(path, fits)
+        poses = self.set.get('pose', np.zeros((len(self), 72)))
+        self.set['rotations'] = axis_angle_to_matrix(
+            torch.from_numpy(poses).float().view(-1, 24, 3)).numpy()
         self.body, self.skeleton = Body(arrays), Skeleton(arrays)
         self.faces = arrays['f'].astype(np.int64)
         self.parts = face_parts(arrays['weights'], self.faces)
@@ -280,10 +290,10 @@ class People(Dataset):
 
     def __getitem__(self, row: int) -> dict[str, torch.Tensor]:
         """Raises ValueError for a photograph that cannot be read and for a box beside it."""
-        change = {'flip': False, 'angle': 0., 'scale': 1., 'gain': np.ones(3)}
+        change = {'flip': False, 'angle': 0., 'scale': 1., 'gain': 1.}
         if self.seed is not None:
             change = augment(np.random.default_rng((self.seed, self.epoch, row)))
-        has_smpl = bool(self.set['has_smpl'][row])
+        has_smpl = self.set['has_smpl'][row] > 0
         side = 200 * self.set['scale'][row] * change['scale']
         matrix = crop_matrix(self.set['center'][row], side, self.resolution, change['angle'],
                              change['flip'])
@@ -292,21 +302,20 @@ class People(Dataset):
                 100 * self.set['scale'][row] + np.array(photo.size) / 2)).any():
             raise ValueError(f'{self.path}: row {row}: found a box beside its image of '
                              f'{photo.width} by {photo.height}, expected one that meets it')
-        image = warp(photo, matrix, self.resolution) * change['gain']
+        image = standardise(warp(photo, matrix, self.resolution), change['gain'])
         keypoints = self.set['part'][row].copy() if 'part' in self.set else np.zeros((24, 3))
         keypoints[:, :2] = keypoints[:, :2] @ matrix[:, :2].T + matrix[:, 2]
         keypoints[:, :2] = keypoints[:, :2] * 2 / self.resolution - 1
         keypoints = keypoints[FLIP_KEYPOINTS] if change['flip'] else keypoints
-        rotations, betas = np.tile(np.eye(3), (24, 1, 1)), np.zeros(N_BETAS)
-        if has_smpl:
-            pose = torch.from_numpy(self.set['pose'][row].reshape(24, 3))
-            rotations, betas = axis_angle_to_matrix(pose).numpy(), self.set['shape'][row]
         points = self.set['S'][row] if 'S' in self.set else np.zeros((24, 4))
-        rotations, turned = turn_sample(rotations, points[:, :3], change['angle'], change['flip'])
+        rotations, turned = turn_sample(self.set['rotations'][row], points[:, :3], change['angle'],
+                                        change['flip'])
         confidence = points[FLIP_KEYPOINTS if change['flip'] else slice(None), 3:]
-        sample = {'image': np.moveaxis((image.clip(0, 255) / 255 - MEAN) / STD, 2, 0),
-                  'keypoints': keypoints, 'points_3d': np.concatenate([turned, confidence], axis=1),
-                  'rotations': rotations, 'betas': betas, 'has_smpl': np.float32(has_smpl)}
+        sample = {'image': image, 'keypoints': keypoints,
+                  'points_3d': np.concatenate([turned, confidence], axis=1),
+                  'rotations': rotations,
+                  'betas': self.set['shape'][row] if has_smpl else np.zeros(N_BETAS),
+                  'has_smpl': has_smpl}
         sample = {key: torch.as_tensor(value, dtype=torch.float32)
                   for key, value in sample.items()}
         return sample | {'labels': torch.from_numpy(self.labels(row, matrix, sample))}
@@ -318,7 +327,7 @@ class People(Dataset):
         if key in self.set:
             labels = warp(Image.fromarray(self.set[key][row]), matrix / 4, size,
                           Image.Resampling.NEAREST).astype(np.int64)
-            mirrored = np.linalg.det(matrix[:, :2]) < 0
+            mirrored = matrix[0, 0] * matrix[1, 1] < matrix[0, 1] * matrix[1, 0]
             return FLIP_LABELS[labels] if mirrored else labels
         weight = sample['keypoints'][:, 2].numpy() * self.skeleton.known.numpy()
         if not sample['has_smpl'] or (weight > 0).sum() < 3:

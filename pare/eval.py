@@ -19,7 +19,7 @@ from metrics import cal_joint_error, cal_mpjpe, cal_pa_mpjpe
 from pare import plots
 from pare.body import (EVALUATED, H36M, Body, full_translation, load_body, make_body,
                        matrix_to_axis_angle, write_npz)
-from pare.data import MEAN, STD, People, crop_matrix, warp
+from pare.data import MEAN, STD, People, crop_matrix, standardise, warp
 from pare.model import build
 from pare.render import from_the_side, overlay
 from pare.training import TEST_FILE, by_visible, pick_device, to
@@ -227,7 +227,7 @@ def run(args: argparse.Namespace) -> None:
                          f'meets the image of {photo.width} by {photo.height}')
     centre, side = (x + width / 2, y + height / 2), 1.2 * max(width, height)
     crop = warp(photo, crop_matrix(centre, side, options['resolution']), options['resolution'])
-    image = torch.from_numpy(np.moveaxis((crop / 255 - MEAN) / STD, 2, 0)).float()[None].to(device)
+    image = torch.from_numpy(standardise(crop))[None].to(device)
     output = model(image)
     vertices, joints = Body(arrays).to(device)(output['betas'], output['rotations'])
     shift = full_translation(output['camera'].cpu(), torch.tensor([centre]), torch.tensor([side]),
