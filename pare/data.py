@@ -5,7 +5,8 @@
 
 A set is an .npz in the keys of SPIN (Kolotouros et al., ICCV 2019): imgname, center, scale (side of
 the box / 200) and of pose, shape, gender, has_smpl, part, S what there is. A rendered set has the
-arrays images and labels in place of imgname.
+arrays images, labels of what is seen and whole, labels as if nothing hid the body, in place of
+imgname.
 """
 import argparse
 import sys
@@ -64,6 +65,7 @@ def render_set(path: Path, n: int, size: int, seed: int, yaw: float = 60, n_clut
     images, whole = np.empty((n, size, size, 3), np.uint8), np.empty((n, size, size), np.uint8)
     hidden = np.empty((n, size, size), bool)
     keypoints = np.empty((n, 24, 3), np.float32)
+    print(f'rendering {n} people of {size} pixels into {path}', flush=True)
     for start in range(0, n, 64):
         rows = slice(start, start + 64)
         rotations = axis_angle_to_matrix(torch.from_numpy(pose[rows]))
@@ -76,9 +78,9 @@ def render_set(path: Path, n: int, size: int, seed: int, yaw: float = 60, n_clut
         for row, mesh, camera in zip(range(n)[rows], vertices, cameras):
             images[row], whole[row], hidden[row] = scene(
                 rng, mesh, faces, parts, camera, size, n_clutter, rng.integers(n_occluders + 1))
-        if sys.stdout.isatty() or start == 0:
-            print(f'\rrendering {path}: {min(start + 64, n)} of {n}', end='', flush=True)
-    print(f'\rrendered {path}: {n} people of {size} pixels')
+        if sys.stdout.isatty():
+            done = min(start + 64, n)
+            print(f'\r{done} of {n}', end='' if done < n else '\n', flush=True)
     labels = np.where(hidden, 0, whole)
     visible = (labels > 0).sum(axis=(1, 2)) / (whole > 0).sum(axis=(1, 2)).clip(min=1)
     write_npz(path, {'images': images, 'labels': labels, 'whole': whole, 'part': keypoints,

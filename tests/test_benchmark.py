@@ -1,5 +1,7 @@
+from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -8,6 +10,7 @@ import data
 from tests import benchmark
 from tests.benchmark import MARTINEZ, OURS, RECIPES, Martinez, build, products, read_table
 
+ROOT = Path(__file__).parent.parent
 ARGS = SimpleNamespace(name='synthetic', data=None, test=None, device='cpu', epochs=1, long=2,
                        seeds=[0, 1])
 
@@ -32,6 +35,22 @@ def test_what_is_measured_is_kept_and_not_measured_again(small, capsys, monkeypa
     assert benchmark.TABLE.read_text() == table
     runs = read_table('synthetic')
     assert runs[OURS, 1, 0] != runs[OURS, 1, 1] != runs['without crossed poses', 1, 1]
+
+
+def test_the_figures_of_the_readme_are_those_of_the_table():
+    text = (ROOT / 'README.md').read_text()
+    prose = ' '.join(text.split())
+    runs = read_table('data_train.pkl')
+    for row in RECIPES:
+        ends = np.array([runs[row, 8, seed][-1] for seed in range(3)])
+        (_, mpjpe, noisy), (_, spread, _) = ends.mean(axis=0), ends.std(axis=0)
+        assert f'| {row} | {mpjpe:.5f} ± {spread:.5f} | {noisy:.4f} |\n' in text
+    for row in (OURS, MARTINEZ):
+        seconds, mpjpe, noisy = runs[row, 40, 0][-1]
+        assert f'| {row}, 40 epochs | {mpjpe:.5f} | {noisy:.4f} |\n' in text
+        assert f'{seconds:,.0f} s' in prose
+    reached = next(seconds for seconds, error, _ in runs[OURS, 8, 0] if error < mpjpe)
+    assert f'after {reached:.0f} s, {reached / seconds:.3f} of its time' in prose
 
 
 def test_the_peer_is_the_network_of_its_paper():
