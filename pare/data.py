@@ -100,7 +100,7 @@ def _look_at(rng, vertices: np.ndarray) -> np.ndarray:
 # ---- annotations --------------------------------------------------------------------------------
 
 def load_annotations(path, fits=None) -> dict[str, np.ndarray]:
-    """Reads a set of samples and checks it; `fits` (N, 82), an .npy, is pose and shape of its rows.
+    """Reads a set of samples and checks it; `fits` is a file of `load_fits` for its rows.
 
     Adds has_smpl (N,) where it is missing. Raises OSError, or ValueError with file and key.
     """
@@ -114,10 +114,7 @@ def load_annotations(path, fits=None) -> dict[str, np.ndarray]:
             raise ValueError(f'{path}: key {key} is missing or empty, expected imgname or images, '
                              f'center and scale')
     if fits is not None:
-        array = np.load(fits, allow_pickle=False)
-        if array.shape != (n, 82):
-            raise ValueError(f'{fits}: found shape {array.shape}, expected {(n, 82)} for {path}')
-        found |= {'pose': array[:, :72], 'shape': array[:, 72:]}
+        found |= load_fits(fits, n)
     for key, shape in expected.items():
         if key in found and found[key].shape != shape:
             raise ValueError(f'{path}: key {key}: found shape {found[key].shape}, expected {shape}')
@@ -128,6 +125,28 @@ def load_annotations(path, fits=None) -> dict[str, np.ndarray]:
     if 'has_smpl' not in found:
         found['has_smpl'] = np.full(n, 'pose' in found)
     return found
+
+
+def load_fits(path, n: int) -> dict[str, np.ndarray]:
+    """Pose and shape that SPIN fitted to n samples: an .npy (n, 82), or its final fits, an .npz
+    with pose, betas and valid_fit, which says which are good. Raises OSError or ValueError."""
+    if Path(path).suffix == '.npz':
+        found = read_npz(path)
+        for key, expected in (('pose', (n, 72)), ('betas', (n, N_BETAS)), ('valid_fit', (n,))):
+            shape = getattr(found.get(key), 'shape', 'none')
+            if shape != expected:
+                raise ValueError(f'{path}: key {key}: found {shape}, expected {expected}, as the '
+                                 f'set has {n} samples')
+        return {'pose': found['pose'], 'shape': found['betas'],
+                'has_smpl': found['valid_fit'].astype(bool)}
+    try:
+        fits = np.load(path, allow_pickle=False)
+    except ValueError as error:
+        raise ValueError(f'{path}: found no readable .npy ({error})') from error
+    if fits.shape != (n, 82):
+        raise ValueError(f'{path}: found shape {fits.shape}, expected {(n, 82)}, as the set has '
+                         f'{n} samples')
+    return {'pose': fits[:, :72], 'shape': fits[:, 72:], 'has_smpl': np.ones(n, bool)}
 
 
 def convert_3dpw(folder: Path) -> dict[str, np.ndarray]:

@@ -449,7 +449,7 @@ def make_parser() -> argparse.ArgumentParser:
            help=f'sets, .npz; without, people are rendered into {TRAIN_FILE}')
     option('--val', type=Path, metavar='FILE', help='else the last 5 %% of the first set')
     option('--images', type=Path, default=Path(), metavar='FOLDER', help='where imgname begins')
-    option('--fits', type=Path, metavar='FILE', help='pose and shape of the first set, .npy')
+    option('--fits', type=Path, metavar='FILE', help='pose and shape of the first set')
     option('--skip-unreadable', action='store_true', help='leave out images that cannot be read')
     option('--body', type=Path, metavar='FILE', help='SMPL model; else a stand-in')
     option('--init', type=Path, metavar='FILE', help='weights of the backbone')

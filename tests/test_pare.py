@@ -397,10 +397,29 @@ def test_photographs_are_read_in_the_keys_of_spin(tmp_path):
     np.testing.assert_allclose(people[0]['keypoints'][4, :2], expected, atol=1e-5)
     only_2d = People(annotations(tmp_path, pose=None, shape=None, has_smpl=None), ARRAYS, tmp_path)
     assert only_2d[0]['has_smpl'] == 0
-    np.save(tmp_path / 'fits.npy', np.zeros((3, 82)))
-    fitted = People(annotations(tmp_path, pose=None, shape=None, has_smpl=None), ARRAYS, tmp_path,
-                    fits=tmp_path / 'fits.npy')
-    assert not fitted[0]['betas'].any()
+
+
+def test_fits_take_the_place_of_pose_and_shape(tmp_path):
+    fits = np.random.default_rng(0).normal(0, .3, (3, 82)).astype(np.float32)
+    one, other, wrong = (tmp_path / name for name in ('fits.npy', 'fits.npz', 'wrong.npz'))
+    np.save(one, fits)
+    np.savez(other, pose=fits[:, :72], betas=fits[:, 72:], valid_fit=[True, False, True])
+    np.savez(wrong, pose=fits[:, :72], shape=fits[:, 72:])
+    path = annotations(tmp_path, pose=None, shape=None, has_smpl=None)
+    for fitted, valid in ((one, [1, 1, 1]), (other, [1, 0, 1])):
+        people = People(path, ARRAYS, tmp_path, fits=fitted)
+        assert [people[row]['has_smpl'].item() for row in range(3)] == valid
+        np.testing.assert_allclose(people[2]['betas'], fits[2, 72:])
+        expected = axis_angle_to_matrix(torch.from_numpy(fits[2, :72]).view(24, 3))
+        torch.testing.assert_close(people[2]['rotations'], expected)
+    with pytest.raises(ValueError, match='wrong.npz: key betas: found none, expected'):
+        load_annotations(path, wrong)
+    np.save(one, fits[:2])
+    with pytest.raises(ValueError, match=r'fits.npy: found shape \(2, 82\), expected \(3, 82\)'):
+        load_annotations(path, one)
+    one.write_bytes(b'no array')
+    with pytest.raises(ValueError, match='fits.npy: found no readable .npy'):
+        load_annotations(path, one)
 
 
 @pytest.mark.parametrize('changes, message', (
