@@ -395,9 +395,9 @@ def finish(args: argparse.Namespace, model: LiftModel, history: list) -> None:
 
     with atomic(args.out) as file:
         torch.save(model.state_dict(), file)
+    rows = [['' if math.isnan(value) else value for value in row] for row in history]
     with atomic(args.plots / 'history.csv', 'w', newline='') as file:
-        csv.writer(file).writerows([COLUMNS, *(['' if math.isnan(value) else value for value in row]
-                                               for row in history)])
+        csv.writer(file, lineterminator='\n').writerows([COLUMNS, *rows])
     if history:
         plots.draw_history(dict(zip(COLUMNS, zip(*history))), args.plots / 'history.png')
 

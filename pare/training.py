@@ -243,7 +243,7 @@ def keep(args: argparse.Namespace, parts: dict, model: nn.Module, history: list)
                             **{name: part.state_dict() for name, part in parts.items()}})
     temporary = args.plots / 'history.csv.tmp'
     with open(temporary, 'w', newline='') as file:
-        csv.writer(file).writerows([COLUMNS, *history])
+        csv.writer(file, lineterminator='\n').writerows([COLUMNS, *history])
     temporary.replace(args.plots / 'history.csv')
     plots.draw_history(dict(zip(COLUMNS, zip(*history))), args.plots / 'history.png')
 
@@ -312,7 +312,7 @@ def pick_device(name: str) -> torch.device:
 # ---- the ladder ---------------------------------------------------------------------------------
 
 LADDER = {'ResNet and MLP': {'model': 'mlp'},
-          'the same in the time of attention': {'model': 'mlp', 'longer': 3},
+          'the same in the time of attention': {'model': 'mlp', 'longer': 1.5},
           '+ branches and attention': {'model': 'pare', 'shared': True, 'part_epochs': 0},
           '+ 24 MLPs': {'model': 'pare', 'part_epochs': 0},
           '+ part loss': {'model': 'pare'},
@@ -358,7 +358,7 @@ def read_rows(path: Path) -> list[dict]:
 def add_rows(path: Path, columns, rows: list) -> None:
     new = not path.exists()
     with open(path, 'a', newline='') as file:
-        csv.writer(file).writerows([columns, *rows] if new else rows)
+        csv.writer(file, lineterminator='\n').writerows([columns, *rows] if new else rows)
 
 
 def by_visible(visible: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -372,7 +372,7 @@ def one_rung(args, rung, options, seed, sets, val_set, test_set, arrays) -> tupl
     own = argparse.Namespace(**vars(args) | {'seed': seed, 'out': Path(f'{args.out}.rung')})
     for name, value in options.items():
         setattr(own, name, value)
-    own.epochs, own.resume = args.epochs * options.get('longer', 1), False
+    own.epochs, own.resume = round(args.epochs * options.get('longer', 1)), False
     start = time.perf_counter()
     history = train(own, sets, val_set, arrays)
     seconds = time.perf_counter() - start

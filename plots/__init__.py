@@ -112,25 +112,27 @@ def draw_network(charts: dict, path) -> None:
     """Error of networks over that of the default, a chart for each question.
 
     `charts` maps a question to (label, {data: values}), values (n_seeds, 4): validation MPJPE, test
-    MPJPE, seconds, parameters. The first of all is the default.
+    MPJPE, seconds, parameters. The first of all is the default. Times are the shortest of the
+    seeds, on the first data.
     """
     figure = _figure(10.5, 6.2)
     first = next(iter(charts.values()))[0][1]
-    default = {data: values.mean(axis=0) for data, values in first.items()}
+    default = {data: values[:, :2].mean(axis=0) for data, values in first.items()}
+    shortest = next(iter(first.values()))[:, 2].min()
     colours = dict(zip(default, (BLUE, ORANGE, GREEN)))
-    for ax, (question, variants) in zip(figure.subplots(2, 3, sharey=True).flat, charts.items()):
+    axes = figure.subplots(2, 3, sharey='row').flat
+    for ax, (question, variants) in zip(axes, charts.items()):
         labels = []
         for place, (label, found) in enumerate(variants):
             for data, values in found.items():
-                val, test, seconds, n_parameters = (values / default[data]).T
+                val, test = (values[:, :2] / default[data]).T
                 shift = place + .14 * (list(colours).index(data) - (len(colours) - 1) / 2)
                 ax.errorbar(shift, test.mean(), test.std(), color=colours[data], marker='o',
                             capsize=4)
                 ax.plot(shift, val.mean(), color=colours[data], marker='o', markerfacecolor='white',
                         markersize=5)
-            if found:
-                n_parameters *= next(iter(default.values()))[3] / 1e6
-                label += f'\n{n_parameters[0]:.1f} M\n{np.median(seconds):.1f} t'
+            for values in list(found.values())[:1]:
+                label += f'\n{values[0, 3] / 1e6:.1f} M\n{values[:, 2].min() / shortest:.1f} t'
             labels.append(label)
         ax.axhline(1, color=GREY, linewidth=.8)
         ax.set_xticks(range(len(labels)), labels, fontsize=8)

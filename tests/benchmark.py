@@ -210,7 +210,7 @@ def read_table(name: str) -> dict:
 
 def write_table(name: str, row: str, epochs: int, seed: int, result: list) -> None:
     with open(TABLE, 'a', newline='') as file:
-        csv.writer(file).writerows(
+        csv.writer(file, lineterminator='\n').writerows(
             (name, row, epochs, seed, epoch, f'{seconds:.2f}', f'{mpjpe:.6f}', f'{noisy:.6f}')
             for epoch, (seconds, mpjpe, noisy) in enumerate(result, start=1))
 

@@ -48,7 +48,8 @@ class Table:
 
     def add(self, key, values) -> None:
         with open(self.path, 'a', newline='') as file:
-            csv.writer(file).writerow((*key, *(f'{value:.6g}' for value in values)))
+            row = *key, *(f'{value:.6g}' for value in values)
+            csv.writer(file, lineterminator='\n').writerow(row)
 
 
 def tensors(joints: dict) -> dict:
@@ -87,10 +88,19 @@ class Variant:
     skip: str = 'with'
     n_blocks: int = 2
     hidden_layer: int = 1024
+    joints: str = 'standardised'
+
+
+class RawModel(LiftModel):
+    """Takes and gives joints as they are."""
+
+    def fit(self, joint_2d: Tensor, joint_3d: Tensor) -> None:
+        pass
 
 
 QUESTIONS = {
-    'batch norm': [Variant(norm=norm) for norm in ('before ReLU', 'after ReLU', 'none')],
+    'batch norm': [*(Variant(norm=norm) for norm in ('before ReLU', 'after ReLU', 'none')),
+                   *(Variant(norm=norm, joints='raw') for norm in ('before ReLU', 'none'))],
     'dropout': [Variant(dropout=dropout) for dropout in (0., .1, .25, .5)],
     'layers in a block': [Variant(layers=layers) for layers in (2, 1)],
     'skip connection': [Variant(skip=skip, n_blocks=n_blocks) for n_blocks in (2, 4)
@@ -101,7 +111,8 @@ QUESTIONS = {
 
 def build(variant: Variant) -> LiftModel:
     """A LiftModel with blocks as in the variant."""
-    model = LiftModel(variant.n_blocks, variant.hidden_layer, variant.dropout)
+    kind = LiftModel if variant.joints == 'standardised' else RawModel
+    model = kind(variant.n_blocks, variant.hidden_layer, variant.dropout)
     order = {'before ReLU': (0, 1, 2, 3), 'after ReLU': (0, 2, 1, 3), 'none': (0, 2, 3)}
     for block in model.blocks:
         layers = [block.layers[4 * unit + place] for unit in range(variant.layers)
@@ -145,7 +156,8 @@ def network(args: argparse.Namespace) -> None:
 
 def value_of(question: str, variant: Variant) -> str:
     """What the variant says to a question, as its label."""
-    return str({'batch norm': variant.norm, 'dropout': f'{variant.dropout:g}',
+    raw = ',\nraw joints' if variant.joints == 'raw' else ''
+    return str({'batch norm': variant.norm + raw, 'dropout': f'{variant.dropout:g}',
                 'layers in a block': variant.layers, 'blocks': variant.n_blocks,
                 'skip connection': f'{variant.skip},\n{variant.n_blocks} blocks',
                 'width': variant.hidden_layer}[question])
