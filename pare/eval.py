@@ -151,14 +151,15 @@ def draw(args, model, people, arrays: dict, found: dict, device) -> None:
         plots.draw_visible({args.model.name: (by_visible(visible, visible),
                                               by_visible(visible, errors.numpy())[None])},
                            '', args.plots / 'visible.png')
-    row = middle[0]
-    image = people[row]['image'][None].to(device)
+    sample = people[middle[0]]
+    image = sample['image'][None].to(device)
     with torch.no_grad():
         output = model(image)
     if 'attention' in output:
         plots.draw_attention(picture(image[0]), output['attention'][0].cpu().numpy(),
                              args.plots / 'attention.png')
-    plots.draw_sensitivity(picture(image[0]), sensitivity(model, people[row], arrays, device),
+    plots.draw_sensitivity(picture(image[0]), sample['labels'].numpy(),
+                           sensitivity(model, sample, arrays, device),
                            args.plots / 'sensitivity.png')
 
 

@@ -1,4 +1,5 @@
 import sys
+from dataclasses import astuple
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from tests import experiments
 from tests.experiments import (QUESTIONS, WAYS, Variant, build, distance_to_nearest, facing,
                                loss_of, split_error)
 from training import ROOT, weak_loss
+
+HOUSE = experiments.FOLDER.parent
 
 
 def test_all_of_it_runs_small_and_goes_on_where_it_was(tmp_path, capsys, monkeypatch):
@@ -34,14 +37,20 @@ def test_all_of_it_runs_small_and_goes_on_where_it_was(tmp_path, capsys, monkeyp
     assert (tmp_path / 'weak.csv').read_text() == tables['weak.csv']
 
 
-def test_the_figures_of_the_readme_are_those_of_the_tables():
-    text = (experiments.FOLDER.parent / 'README.md').read_text().partition('## Without 3D')[2]
+def section(title):
+    """Of the README, its lines joined."""
+    text = (HOUSE / 'README.md').read_text()
+    return ' '.join(text.partition(f'## {title}')[2].partition('\n## ')[0].split())
+
+
+def test_the_figures_without_3d_are_those_of_the_table():
+    text = section('Without 3D')
     table = experiments.Table(experiments.FOLDER / 'weak.csv', range(4), range(1)).read()
     supervised, weak, classic = (table[way, '0.005', 'data_train / 8', '0'][0] for way in (
         'supervised', 'reprojection, agreement', WAYS[0]))
     ratio = f'{weak / supervised:.2f}'
     for figure in (f'{supervised:.4f}', f'{weak:.4f}', ratio, f'{classic:.4f}'):
-        assert f' {figure} |\n' in text
+        assert f' {figure} | ' in text
 
 
 # ---- the network --------------------------------------------------------------------------------
@@ -63,6 +72,41 @@ def test_the_network_varies_as_it_says():
     torch.testing.assert_close(plain.blocks(x) + x, residual.blocks(x))
     assert build(Variant(hidden_layer=256)).last.in_features == 256
     assert all(Variant() in group for group in QUESTIONS.values())  # to compare with
+
+
+def test_the_figures_of_the_network_are_those_of_the_table():
+    text = section('The parts of the network')
+    table = experiments.Table(experiments.FOLDER / 'network.csv', range(9), range(4)).read()
+
+    def measured(variant):
+        key = tuple(map(str, astuple(variant)))
+        return np.array([table[(*key, 'data_train / 3', seed)] for seed in '012'])
+
+    default = measured(Variant())
+    for group in QUESTIONS.values():
+        for variant in group:
+            assert f'{measured(variant)[:, 1].mean():.5f}' in text or variant.hidden_layer == 512
+            assert len([key for key in table if key[:7] == tuple(map(str, astuple(variant)))]) == 6
+    for variant, factor in ((Variant(n_blocks=3), '1.5'), (Variant(n_blocks=4), '2.0'),
+                            (Variant(n_blocks=1), '0.6')):
+        assert f'{measured(variant)[:, 2].min() / default[:, 2].min():.1f}' == factor
+        assert factor in text
+    narrow = (measured(Variant(hidden_layer=256)).min(axis=0) / default.min(axis=0))[2:]
+    np.testing.assert_allclose(narrow, (1 / 5, 1 / 15), rtol=.1)
+    one, two = measured(Variant(n_blocks=1)), measured(Variant(layers=1))
+    assert one[0, 3] == two[0, 3]  # as many weights
+
+
+def test_about_half_of_the_poses_switch_a_node_on():
+    model = LiftModel.from_state_dict(torch.load(HOUSE / 'liftModel', weights_only=True))
+    shares = []
+    for layer in model.modules():
+        if isinstance(layer, nn.ReLU):
+            layer.register_forward_hook(lambda *found: shares.append(
+                (found[2] > 0).float().mean().item()))
+    model.lift(torch.from_numpy(sample(2000, seed=1)['joint_2d_1']))
+    assert f'for {100 * min(shares):.0f} to {100 * max(shares):.0f} % of them' in section(
+        'The parts of the network')
 
 
 # ---- where the error comes from -----------------------------------------------------------------

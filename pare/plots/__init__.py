@@ -2,6 +2,7 @@
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 BLUE, ORANGE, GREEN, PINK, GREY = '#0072B2', '#D55E00', '#009E73', '#CC79A7', '#555555'
 
@@ -15,6 +16,14 @@ def _tidy(ax, title: str, xlabel: str = '', ylabel: str = '') -> None:
     ax.set_title(title, loc='left', fontsize=10)
     ax.spines[['top', 'right']].set_visible(False)
     ax.grid(alpha=.25)
+
+
+def _log(ax) -> None:
+    """A logarithmic axis with plain numbers."""
+    ax.set_yscale('log')
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter(StrMethodFormatter('{x:g}'))
+    ax.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _colours(labels: np.ndarray) -> np.ndarray:
@@ -31,13 +40,14 @@ def draw_history(history: dict, path) -> None:
     terms = [key for key in history if key in ('loss', 'keypoints', 'points_3d', 'pose', 'parts')]
     for key, colour in zip(terms, (GREY, BLUE, ORANGE, GREEN, PINK)):
         values = np.array(history[key], dtype=float)
-        loss.semilogy(epochs, np.where(values > 0, values, np.nan), color=colour, marker='.',
-                      label=key.replace('_', ' '))
+        loss.plot(epochs, np.where(values > 0, values, np.nan), color=colour, marker='.',
+                  label=key.replace('_', ' '))
     for key, colour, label in (('val_mpjpe', BLUE, 'MPJPE'), ('val_pa_mpjpe', ORANGE, 'PA-MPJPE')):
         error.plot(epochs, history[key], color=colour, marker='.', label=label)
     for ax in (loss, error):
         ax.legend(frameon=False)
         ax.xaxis.get_major_locator().set_params(integer=True)
+    _log(loss)
     _tidy(loss, 'loss and its terms', 'epoch')
     _tidy(error, 'validation (mm)', 'epoch')
     figure.savefig(path)
@@ -90,24 +100,29 @@ def draw_joint_error(errors: np.ndarray, labels, path) -> None:
 
 def draw_visible(errors: dict, spread: str, path) -> None:
     """Error over the visible share of the body; `errors` maps a label to shares (G,) and errors
-    (runs, G) of groups of images, and `spread` says what the bars are."""
+    (runs, G) of groups of images, and `spread` says what the bars are. Groups that are as visible
+    are one."""
     figure = _figure(6, 3.4)
     ax = figure.subplots()
     for (label, (shares, values)), colour in zip(errors.items(), (BLUE, ORANGE, GREEN)):
-        ax.errorbar(shares, values.mean(axis=0), values.std(axis=0) if spread else None,
+        distinct = np.unique(shares.round(2))
+        values = np.stack([values[:, shares.round(2) == share].mean(axis=1)
+                           for share in distinct], axis=1)
+        ax.errorbar(distinct, values.mean(axis=0), values.std(axis=0) if spread else None,
                     color=colour, marker='o', capsize=3, label=label)
     ax.legend(frameon=False, title=f'bars: {spread}' if spread else None)
     _tidy(ax, 'error of those who are hidden', 'visible share of the body', 'MPJPE (mm)')
     figure.savefig(path)
 
 
-def draw_sensitivity(image: np.ndarray, errors: np.ndarray, path) -> None:
-    """MPJPE (n, n) where a square hides the image, over it."""
+def draw_sensitivity(image: np.ndarray, labels: np.ndarray, errors: np.ndarray, path) -> None:
+    """MPJPE (n, n) where a square hides the image; the outline is that of the parts (h, w)."""
     figure = _figure(6, 3)
     plain, ax = figure.subplots(1, 2)
     plain.imshow(image, extent=(0, 1, 1, 0))
-    ax.imshow(image, extent=(0, 1, 1, 0))
-    heat = ax.imshow(errors, extent=(0, 1, 1, 0), cmap='inferno', alpha=.6)
+    heat = ax.imshow(errors, extent=(0, 1, 1, 0), cmap='inferno')
+    places = [(np.arange(n) + .5) / n for n in labels.shape[::-1]]
+    ax.contour(*places, labels > 0, levels=[.5], colors='white', linewidths=1)
     figure.colorbar(heat, ax=ax, label='MPJPE (mm)')
     plain.set_title('image', loc='left', fontsize=10)
     ax.set_title('with a square hidden here', loc='left', fontsize=10)
@@ -147,7 +162,7 @@ def draw_courses(rows: list[dict], path) -> None:
                     values.setdefault(int(row['epoch']), []).append(float(row[column]))
             ax.plot(list(values), list(map(np.mean, values.values())), color=colour, marker='.',
                     label=name)
-    loss.set_yscale('log')
+    _log(loss)
     _tidy(loss, 'loss', 'epoch')
     _tidy(error, 'MPJPE in validation (mm)', 'epoch')
     figure.legend(*loss.get_legend_handles_labels(), loc='outside lower center', ncols=3,
