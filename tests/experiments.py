@@ -325,7 +325,7 @@ def main() -> None:
     parser.add_argument('--data', help='poses to train on; synthetic people without')
     parser.add_argument('--test', help='poses of others, to score')
     parser.add_argument('--every', type=int, default=1, help='train on every n-th sample')
-    parser.add_argument('--poses', type=int, default=20_000, help='of synthetic people')
+    parser.add_argument('--poses', type=int, default=10_000, help='of synthetic people')
     parser.add_argument('--epochs', type=int, default=8)
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2],
                         help='of the network; the first alone for the others')
