@@ -312,7 +312,7 @@ def pick_device(name: str) -> torch.device:
 # ---- the ladder ---------------------------------------------------------------------------------
 
 LADDER = {'ResNet and MLP': {'model': 'mlp'},
-          'the same in the time of attention': {'model': 'mlp', 'longer': 1.6},
+          'the same in the time of attention': {'model': 'mlp', 'longer': 1.5},
           '+ branches and attention': {'model': 'pare', 'shared': True, 'part_epochs': 0},
           '+ 24 MLPs': {'model': 'pare', 'part_epochs': 0},
           '+ part loss': {'model': 'pare'},

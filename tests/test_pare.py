@@ -704,6 +704,20 @@ def test_a_ladder_is_climbed_once(here, capsys, monkeypatch):
     assert Path('pare/plots/ladder.csv').read_text() == table
 
 
+def test_the_ladder_of_the_readme_is_that_of_the_table():
+    text = (ROOT / 'README.md').read_text()
+    rows = training.read_rows(ROOT / 'pare/plots/ladder.csv')
+    for rung in training.LADDER:
+        own = [row for row in rows if row['rung'] == rung]
+        assert sorted(row['seed'] for row in own) == ['0', '1', '2']
+        samples, seconds, mpjpe, hidden = (
+            np.array([float(row[name]) for row in own])
+            for name in ('samples', 'seconds', 'mpjpe', 'occluded'))
+        assert (f'| {rung} | {samples[0]:,.0f} | {np.median(seconds):.0f} s '
+                f'| {mpjpe.mean():.1f} ± {mpjpe.std():.1f} '
+                f'| {hidden.mean():.1f} ± {hidden.std():.1f} |\n') in text
+
+
 def test_processes_share_a_batch(here, capsys, monkeypatch):
     monkeypatch.setenv('WORLD_SIZE', '3')
     with pytest.raises(SystemExit):
