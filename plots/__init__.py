@@ -163,6 +163,7 @@ def draw_errors(charts: dict, path) -> None:
                                          (2, -.2, ORANGE, 'across it')):
         joint.barh(rows + shift, np.array(values)[:, column], .4, color=colour, label=label)
     joint.set_yticks(rows, names)
+    joint.locator_params(axis='x', nbins=4)
     _tidy(joint, 'by joint', f'mean error ({UNIT})')
     joint.grid(visible=False, axis='y')
     for ax, chart, title, xlabel in (

@@ -44,10 +44,10 @@ def test_the_figures_of_the_readme_are_those_of_the_table():
     for row in RECIPES:
         ends = np.array([runs[row, 8, seed][-1] for seed in range(3)])
         (_, mpjpe, noisy), (_, spread, _) = ends.mean(axis=0), ends.std(axis=0)
-        assert f'| {row} | {mpjpe:.5f} ± {spread:.5f} | {noisy:.4f} |\n' in text
+        assert f'| {row} | {mpjpe:.5f} ± {spread:.5f} | {noisy:.4f} |' in text
     for row in (OURS, MARTINEZ):
         seconds, mpjpe, noisy = runs[row, 40, 0][-1]
-        assert f'| {row}, 40 epochs | {mpjpe:.5f} | {noisy:.4f} |\n' in text
+        assert f'| {row}, 40 epochs | {mpjpe:.5f} | {noisy:.4f} |' in text
         assert f'{seconds:,.0f} s' in prose
     reached = next(seconds for seconds, error, _ in runs[OURS, 8, 0] if error < mpjpe)
     assert f'after {reached:.0f} s, {reached / seconds:.3f} of its time' in prose

@@ -111,6 +111,28 @@ def test_about_half_of_the_poses_switch_a_node_on():
 
 # ---- where the error comes from -----------------------------------------------------------------
 
+def test_the_figures_of_the_errors_are_those_of_the_tables():
+    text = section('Where the error comes from')
+    table = experiments.Table(experiments.FOLDER / 'errors.csv', range(3), range(5)).read()
+    joint, view, unusual = ({x: np.array(values) for (data, chart, x), values in table.items()
+                             if (data, chart) == ('data_train', name)}
+                            for name in ('joint', 'view', 'unusual'))
+    error, along, across, *_ = np.mean(list(joint.values()), axis=0)
+    assert f'the ray is {along / across:.0f} times what' in text
+    for name in ('Hip', 'Knee', 'Ankle', 'Shoulder', 'Elbow', 'Wrist'):
+        assert f'{name.lower()}s {(joint["L" + name] + joint["R" + name])[0] / 2:.4f}' in text
+    view = [values[0] for values in view.values()]
+    assert f'in front ({view[0]:.4f})' in text and f'side ({(view[5] + view[6]) / 2:.4f})' in text
+    nearest, *_, farthest = (values[0] for values in unusual.values())
+    assert f'has {farthest / nearest:.1f} times' in text
+    network = experiments.Table(experiments.FOLDER / 'network.csv', range(9), range(4)).read()
+    key = tuple(map(str, astuple(Variant())))
+    val, test = np.mean([network[(*key, 'data_train / 3', seed)][:2] for seed in '012'], axis=0)
+    assert f'{val:.5f} at other times' in text and f'{test:.5f} on the test set' in text
+    last = (experiments.FOLDER / 'history.csv').read_text().splitlines()[-1].split(',')
+    assert f'({float(last[3]):.5f} and {float(last[4]):.5f} on' in text
+
+
 def test_errors_along_the_ray_and_across_it():
     truth = np.array([[[0, 0, -2.], [3, 0, -4]]])
     parts = split_error(truth + [[[0, .3, .4], [.6, .5, -.8]]], truth)
