@@ -118,7 +118,7 @@ def draw_network(charts: dict, path) -> None:
     figure = _figure(10.5, 6.2)
     first = next(iter(charts.values()))[0][1]
     default = {data: values[:, :2].mean(axis=0) for data, values in first.items()}
-    shortest = next(iter(first.values()))[:, 2].min()
+    timed = next(iter(first))
     colours = dict(zip(default, (BLUE, ORANGE, GREEN)))
     axes = figure.subplots(2, 3, sharey='row').flat
     for ax, (question, variants) in zip(axes, charts.items()):
@@ -131,8 +131,10 @@ def draw_network(charts: dict, path) -> None:
                             capsize=4)
                 ax.plot(shift, val.mean(), color=colours[data], marker='o', markerfacecolor='white',
                         markersize=5)
-            for values in list(found.values())[:1]:
-                label += f'\n{values[0, 3] / 1e6:.1f} M\n{values[:, 2].min() / shortest:.1f} t'
+            if timed in found:
+                seconds, n_parameters = found[timed].min(axis=0)[2:]
+                ratio = seconds / first[timed].min(axis=0)[2]
+                label += f'\n{n_parameters / 1e6:.1f} M\n{ratio:.1f} t'
             labels.append(label)
         ax.axhline(1, color=GREY, linewidth=.8)
         ax.set_xticks(range(len(labels)), labels, fontsize=8)

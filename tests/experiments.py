@@ -149,10 +149,10 @@ def network(args: argparse.Namespace) -> None:
 def value_of(question: str, variant: Variant) -> str:
     """What the variant says to a question, as its label."""
     fast = ',\nrate x 15' if variant.rate > RATE else ''
-    return str({'batch norm': variant.norm + fast, 'dropout': f'{variant.dropout:g}',
-                'layers in a block': variant.layers, 'blocks': variant.n_blocks,
+    return str({'batch norm': variant.norm.replace(' ', '\n') + fast,
+                'dropout': f'{variant.dropout:g}', 'layers in a block': variant.layers,
                 'skip connection': f'{variant.skip},\n{variant.n_blocks} blocks',
-                'width': variant.hidden_layer}[question])
+                'blocks': variant.n_blocks, 'width': variant.hidden_layer}[question])
 
 
 def supervised_sets(args: argparse.Namespace) -> tuple[dict, dict, dict]:
