@@ -141,7 +141,7 @@ def draw(args, model, people, arrays: dict, found: dict, device) -> None:
     errors = 1000 * cal_mpjpe(found['found'], found['true'], avg=False)
     order = errors.argsort().tolist()
     middle = [order[round(place * (len(order) - 1))] for place in (.1, .3, .5, .7)]
-    for name, rows in (('examples', middle), ('worst', order[-6:][::-1])):
+    for name, rows in (('examples', middle), ('worst', order[-4:][::-1])):
         plots.draw_examples(examples(model, people, arrays, rows, errors, device),
                             args.plots / f'{name}.png')
     plots.draw_joint_error(1000 * cal_joint_error(found['found'], found['true']).numpy(), EVALUATED,
