@@ -380,11 +380,17 @@ def main() -> None:
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
     parser.add_argument('--device', default='cpu')
     parser.add_argument('--batch-size', type=int, nargs='+', default=[64, 256, 1024, 4096])
+    parser.error = lambda message: parser.exit(2, f'benchmark: {message}\n')
     args = parser.parse_args()
+    if bool(args.data) != bool(args.test):
+        parser.error('found only one of --data and --test, expected both or neither')
     args.name = Path(args.data).name if args.data else 'synthetic'
     print(f'{platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}, '
           f'{args.device}, {torch.get_num_threads()} threads\n')
-    {'accuracy': accuracy, 'target': target, 'speed': speed, 'pare': pare}[args.what](args)
+    try:
+        {'accuracy': accuracy, 'target': target, 'speed': speed, 'pare': pare}[args.what](args)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
 
 
 if __name__ == '__main__':

@@ -324,7 +324,10 @@ def main() -> None:
     parser.add_argument('--plots', type=Path, default=FOLDER, help='folder for .csv and .png')
     parser.add_argument('--quick', action='store_true',
                         help='the same as --poses 4000 --epochs 2 --seeds 0 --plots quick')
+    parser.error = lambda message: parser.exit(2, f'experiments: {message}\n')
     args = parser.parse_args()
+    if bool(args.data) != bool(args.test):
+        parser.error('found only one of --data and --test, expected both or neither')
     if not set(args.what) <= set(experiments):
         parser.error(f'found {" ".join(args.what)}, expected some of {" ".join(experiments)}')
     if args.quick:
@@ -332,8 +335,11 @@ def main() -> None:
     args.plots.mkdir(exist_ok=True)
     args.name = Path(args.data).stem if args.data else 'synthetic'
     args.name += f' / {args.every}' if args.every > 1 else ''
-    for what in args.what:
-        experiments[what](args)
+    try:
+        for what in args.what:
+            experiments[what](args)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
 
 
 if __name__ == '__main__':

@@ -8,7 +8,7 @@ from torch import nn
 
 from data import JOINTS, sample, settle_views
 from model import LiftModel
-from tests import experiments
+from tests import benchmark, experiments
 from tests.experiments import (QUESTIONS, WAYS, Variant, build, distance_to_nearest, facing,
                                loss_of, split_error)
 from training import ROOT, weak_loss
@@ -35,6 +35,21 @@ def test_all_of_it_runs_small_and_goes_on_where_it_was(tmp_path, capsys, monkeyp
     experiments.main()
     assert capsys.readouterr().out.count('\n') == 1
     assert (tmp_path / 'weak.csv').read_text() == tables['weak.csv']
+
+
+@pytest.mark.parametrize('script', (experiments, benchmark))
+@pytest.mark.parametrize('options, message', (
+    (('--data', 'none.pkl'), 'found only one of --data and --test'),
+    (('--data', 'none.pkl', '--test', 'none.pkl'), 'none.pkl: No such file'),
+    (('wrong',), 'wrong')))
+def test_mistakes_are_named_in_one_line(script, options, message, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    what = 'errors' if script is experiments else 'accuracy'
+    monkeypatch.setattr(sys, 'argv', ['', what, *options])
+    with pytest.raises(SystemExit) as stopped:
+        script.main()
+    found = capsys.readouterr().err
+    assert stopped.value.code == 2 and message in found and found.count('\n') == 1
 
 
 def section(title):
