@@ -141,12 +141,12 @@ def load_fits(path, n: int) -> dict[str, np.ndarray]:
                 'has_smpl': found['valid_fit'].astype(bool)}
     try:
         fits = np.load(path, allow_pickle=False)
-    except ValueError as error:
+    except (ValueError, EOFError) as error:
         raise ValueError(f'{path}: found no readable .npy ({error})') from error
     if fits.shape != (n, 82):
         raise ValueError(f'{path}: found shape {fits.shape}, expected {(n, 82)}, as the set has '
                          f'{n} samples')
-    return {'pose': fits[:, :72], 'shape': fits[:, 72:], 'has_smpl': np.ones(n, bool)}
+    return {'pose': fits[:, :72], 'shape': fits[:, 72:]}
 
 
 def convert_3dpw(folder: Path) -> dict[str, np.ndarray]:

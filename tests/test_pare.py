@@ -417,9 +417,10 @@ def test_fits_take_the_place_of_pose_and_shape(tmp_path):
     np.save(one, fits[:2])
     with pytest.raises(ValueError, match=r'fits.npy: found shape \(2, 82\), expected \(3, 82\)'):
         load_annotations(path, one)
-    one.write_bytes(b'no array')
-    with pytest.raises(ValueError, match='fits.npy: found no readable .npy'):
-        load_annotations(path, one)
+    for content in (b'no array', b''):
+        one.write_bytes(content)
+        with pytest.raises(ValueError, match='fits.npy: found no readable .npy'):
+            load_annotations(path, one)
 
 
 @pytest.mark.parametrize('changes, message', (

@@ -105,9 +105,9 @@ def draw_visible(errors: dict, spread: str, path) -> None:
     figure = _figure(6, 3.4)
     ax = figure.subplots()
     for (label, (shares, values)), colour in zip(errors.items(), (BLUE, ORANGE, GREEN)):
-        distinct = np.unique(shares.round(2))
-        values = np.stack([values[:, shares.round(2) == share].mean(axis=1)
-                           for share in distinct], axis=1)
+        distinct, group = np.unique(shares.round(2), return_inverse=True)
+        values = np.stack([values[:, group == number].mean(axis=1)
+                           for number in range(len(distinct))], axis=1)
         ax.errorbar(distinct, values.mean(axis=0), values.std(axis=0) if spread else None,
                     color=colour, marker='o', capsize=3, label=label)
     ax.legend(frameon=False, title=f'bars: {spread}' if spread else None)
@@ -121,8 +121,9 @@ def draw_sensitivity(image: np.ndarray, labels: np.ndarray, errors: np.ndarray, 
     plain, ax = figure.subplots(1, 2)
     plain.imshow(image, extent=(0, 1, 1, 0))
     heat = ax.imshow(errors, extent=(0, 1, 1, 0), cmap='inferno')
-    places = [(np.arange(n) + .5) / n for n in labels.shape[::-1]]
-    ax.contour(*places, labels > 0, levels=[.5], colors='white', linewidths=1)
+    if (labels > 0).any():
+        places = [(np.arange(n) + .5) / n for n in labels.shape[::-1]]
+        ax.contour(*places, labels > 0, levels=[.5], colors='white', linewidths=1)
     figure.colorbar(heat, ax=ax, label='MPJPE (mm)')
     plain.set_title('image', loc='left', fontsize=10)
     ax.set_title('with a square hidden here', loc='left', fontsize=10)
