@@ -4,6 +4,7 @@ Frame: the camera is at the origin, looks down -z, y is up; the root of the skel
 (0, 0, -1), so the unit is the distance from the camera to the root. x = fx X / -Z, y = fy Y / -Z.
 The second view is V2 = R V1 + t.
 """
+import os
 import pickle
 from contextlib import contextmanager
 from itertools import product
@@ -13,6 +14,9 @@ import numpy as np
 
 # ---- the dictionary -----------------------------------------------------------------------------
 
+TRAIN_FILE, TEST_FILE = 'data_train_lift.pkl', 'data_test_lift.pkl'
+WEAK_FILE = 'data_train.pkl'
+LAB_FILES = (TRAIN_FILE, TEST_FILE, WEAK_FILE, 'data_test.pkl')
 WIDTHS = {'joint_2d_1': 2, 'joint_2d_2': 2, 'joint_3d': 3, 'rot': 9, 'transl': 3,
           'focal_len_1': 2, 'focal_len_2': 2}
 SUPERVISED = ('joint_2d_1', 'joint_3d')
@@ -131,21 +135,28 @@ def save(path, data: dict) -> None:
 
 @contextmanager
 def atomic(path, mode: str = 'wb', **options):
-    """A file open to write, beside path; it takes path's place only when all went well."""
-    temporary = Path(f'{path}.tmp')
+    """A file open to write, beside path; it takes path's place only when all went well.
+
+    A path that is a link stays one. Raises OSError that names the path, for a full disk too.
+    """
+    target = Path(path).resolve()
+    temporary = Path(f'{target}.{os.getpid()}.tmp')
     try:
         with open(temporary, mode, **options) as file:
             yield file
-        temporary.replace(path)
+        temporary.replace(target)
+    except OSError as error:
+        raise type(error)(f'{path}: {error.strerror}, so it was not written') from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary.exists():
+            temporary.unlink()
 
 
 def split_blocks(data: dict) -> tuple[dict, dict]:
     """Training and validation: five whole blocks, 5 % of the recording, go to validation.
 
-    Neighbours are nearly equal, so of random rows the answers would be known from training.
-    Raises ValueError for fewer than 3 samples.
+    Neighbouring frames are nearly equal; a random split would leak. Raises ValueError for fewer
+    than 3 samples.
     """
     n_samples = len(data['joint_2d_1'])
     if n_samples < 3:
@@ -157,7 +168,11 @@ def split_blocks(data: dict) -> tuple[dict, dict]:
                  for rows in (~held_out, held_out))
 
 
-# ---- the camera ---------------------------------------------------------------------------------
+# ---- the camera and two views -------------------------------------------------------------------
+
+LEAST_ANGLE = 2.  # degrees between the views of a sample
+MOST_GAP = .2     # between the rays of a joint, over the spread of the joints
+
 
 def project(joint_3d: np.ndarray, focal_len: np.ndarray) -> np.ndarray:
     """Joints (N, J, 3) in a camera's frame to its image (N, J, 2); focal_len (N, 2) or (2,).
@@ -235,12 +250,6 @@ def find_focal(data: dict) -> np.ndarray:
     return own if error(own) <= 1.1 * error(fitted) else fitted
 
 
-# ---- depth from two views -----------------------------------------------------------------------
-
-LEAST_ANGLE = 2.  # degrees between the views of a sample
-MOST_GAP = .2     # between the rays of a joint, over the spread of the joints
-
-
 def triangulate(data: dict) -> np.ndarray:
     """Joints (N, J, 3) in view 1's frame, in the middle where the rays of both views are closest.
 
@@ -260,47 +269,64 @@ def triangulate(data: dict) -> np.ndarray:
 
 
 def face_root(data: dict) -> dict:
-    """The data with camera 2 turned to look at the root, its focal lengths those of view 1.
+    """The data with camera 2 rotated to look at the root, its focal lengths those of view 1.
 
-    A turn about the camera's centre changes the image alone, by no depth, so this is exact; after
-    it a network of view 1 knows view 2. Adds the `distance` (N,) of the root from camera 2.
+    A rotation about the camera's centre changes the image alone and needs no depth, so this is
+    exact; after it a network of view 1 knows view 2. Adds the `distance` (N,) of the root from
+    camera 2.
     """
     root, rot = np.float32([0, 0, -1]), data['rot'].reshape(-1, 3, 3)
     centre = rot @ root + data['transl']
     distance = np.linalg.norm(centre, axis=-1, keepdims=True)
-    half = centre / distance + root
-    half /= np.linalg.norm(half, axis=-1, keepdims=True)
-    # the smallest turn from one line to another: half turns, about the middle and about the other
-    turn = np.float32([-1, -1, 1])[:, None] * (2 * half[:, :, None] * half[:, None] - np.eye(3))
-    turn = turn.astype(np.float32)
+    turn = smallest_rotation(centre / distance, root)
     _, rays = _rays(data)
     return data | {'joint_2d_2': project(rays @ turn.mT, data['focal_len_1']),
                    'focal_len_2': data['focal_len_1'], 'rot': (turn @ rot).reshape(-1, 9),
                    'transl': np.matvec(turn, data['transl']), 'distance': distance[:, 0]}
 
 
+def smallest_rotation(start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """Rotations (N, 3, 3) of unit vectors (N, 3) onto one unit vector (3,), about their normal.
+
+    As two half turns, the first about the line in the middle m, the second about the end e:
+    R = (2 e e^T - 1) (2 m m^T - 1), which is Rodrigues' formula without its angle.
+    """
+    middle = start + end
+    middle /= np.linalg.norm(middle, axis=-1, keepdims=True)
+    first = 2 * middle[:, :, None] * middle[:, None] - np.eye(3)
+    second = 2 * np.outer(end, end) - np.eye(3)
+    return (second @ first).astype(np.float32)
+
+
 def settle_views(data: dict) -> tuple[dict, str]:
-    """Settles what must hold before depth can be learnt from two views, and says what it found.
+    """Settles what must hold before depth can be learnt from two views, and says how they lie.
 
     Takes TWO_VIEWS and whatever else is there for each sample; never looks at joint_3d. Returns
     the samples whose rays give depth, with focal lengths of the sign and transl in the unit that
     the rays tell, camera 2 as in `face_root`, and their `triangulated` joints (N, J, 3). Raises
     ValueError for views that are alike, that do not belong together, or whose unit changes.
     """
+    # 1. the sign of the axes with which rays meet, and where they do, in some of the samples
     some = {key: data[key][::len(data['rot']) // 4000 + 1] for key in TWO_VIEWS}
     sign, gap, depths = _meeting(some)
     data = _signed(data, sign)
+    # 2. views that give no depth are refused, a few such samples left out
     angle = ray_angle(data)
     _check_views(some, np.median(angle), gap, depths)
-    keep, unit = angle > LEAST_ANGLE, np.median(depths)
-    unit = 1 if abs(unit - 1) < .05 else unit
+    keep = angle > LEAST_ANGLE
     data = {key: array[keep] for key, array in data.items()}
+    # 3. the root lies at distance 1, so the depth of the joints is the unit of transl
+    unit = np.median(depths)
+    unit = 1 if abs(unit - 1) < .05 else unit
     data['transl'] = data['transl'] / np.float32(unit)
-    found = (f'{np.median(angle):.0f} degrees to each other, rays meet within {gap:.1g} of the '
-             f'spread of the joints (medians), signs {sign[0]:+} {sign[1]:+}')
-    found += f'; transl divided by its unit, {unit:.4g}' if unit != 1 else ''
-    found += f'; {(~keep).sum()} samples of nearly parallel rays left out' if not keep.all() else ''
-    return face_root(data) | {'triangulated': triangulate(data)}, found
+    # 4. joints are where the rays meet, and camera 2 looks at the root
+    data = face_root(data | {'triangulated': triangulate(data)})
+
+    report = (f'{np.median(angle):.0f} degrees to each other, rays meet within {gap:.1g} of the '
+              f'spread of the joints (medians), signs {sign[0]:+} {sign[1]:+}')
+    report += f'; transl divided by its unit, {unit:.4g}' if unit != 1 else ''
+    report += f'; {(~keep).sum()} samples of nearly parallel rays left out' * (not keep.all())
+    return data, report
 
 
 def _check_views(views: dict, angle: float, gap: float, depths: np.ndarray) -> None:
@@ -344,7 +370,11 @@ def _other_reading(views: dict) -> str:
     return ''
 
 
-# ---- the skeleton --------------------------------------------------------------------------------
+JOINTS = ('RHip', 'RKnee', 'RAnkle', 'LHip', 'LKnee', 'LAnkle', 'Spine', 'Neck', 'Head',
+          'LShoulder', 'LElbow', 'LWrist', 'RShoulder', 'RElbow', 'RWrist')
+BONES = [(15, 0), (0, 1), (1, 2), (15, 3), (3, 4), (4, 5), (15, 6), (6, 7), (7, 8),
+         (7, 9), (9, 10), (10, 11), (7, 12), (12, 13), (13, 14)]  # (parent, child); 15 is the root
+
 
 def find_bones(joint_3d: np.ndarray, known=()) -> list[tuple[int, int]]:
     """The bones (parent, child) of skeletons (N, J, 3); the root, at (0, 0, -1), is joint J.
@@ -369,12 +399,9 @@ def find_bones(joint_3d: np.ndarray, known=()) -> list[tuple[int, int]]:
     return list(known) if fits else bones
 
 
-# ---- the embedded default -----------------------------------------------------------------------
+# ---- synthetic people: you need not read this to use the lab ------------------------------------
 
-JOINTS = ('RHip', 'RKnee', 'RAnkle', 'LHip', 'LKnee', 'LAnkle', 'Spine', 'Neck', 'Head',
-          'LShoulder', 'LElbow', 'LWrist', 'RShoulder', 'RElbow', 'RWrist')
-BONES = [(15, 0), (0, 1), (1, 2), (15, 3), (3, 4), (4, 5), (15, 6), (6, 7), (7, 8),
-         (7, 9), (9, 10), (10, 11), (7, 12), (12, 13), (13, 14)]  # (parent, child); 15 is the root
+N_TRAIN, N_TEST = 40_000, 5_000
 POSES_PER_PERSON = 20
 
 # Lengths in legs (hip to ankle), for two ways to place joints: at the centres of rotation that
@@ -399,8 +426,9 @@ GAITS = (((30, 28, 18, 8, -2, -10, -8, 8, 24, 32), (5, 17, 15, 7, 5, 12, 38, 62,
          ((35, 28, 12, -4, -10, -2, 20, 40, 48, 42), (20, 42, 40, 25, 30, 70, 105, 100, 60, 25),
           10, 80))
 
-# Postures: a weight, then mean angles in degrees, then their standard deviations.
-LEGS = np.array([  # thigh from the vertical and knee, of both legs; tilt of pelvis, trunk flexion
+# Postures: how often; means of the angles in degrees; their standard deviations, in this order:
+# thigh from the vertical and knee of one leg, of the other leg, tilt of the pelvis, trunk flexion.
+LEGS = np.array([
     (6, 4, 8, 4, 8, 0, 3, 8, 8, 8, 8, 6, 8),                # standing
     (2, 20, 40, 20, 40, 10, 15, 12, 15, 12, 15, 8, 12),     # knees bent
     (1, 75, 105, 75, 105, 20, 25, 15, 20, 15, 20, 10, 15),  # squatting
@@ -410,7 +438,8 @@ LEGS = np.array([  # thigh from the vertical and knee, of both legs; tilt of pel
     (1, 10, 15, 10, 15, 45, 35, 12, 12, 12, 12, 20, 15),    # bending down
     (1.5, 45, 50, -15, 25, 5, 10, 15, 20, 15, 20, 8, 12),   # lunging, climbing stairs
     (1.5, 40, 40, 0, 15, -5, 8, 25, 30, 25, 30, 10, 12)])   # kicking, stepping over
-ARMS = np.array([  # elevation, its plane (0 aside, 90 ahead), inward turn, elbow
+# elevation of the upper arm, its plane (0 aside, 90 ahead), inward turn, elbow
+ARMS = np.array([
     (5, 10, 30, 20, 20, 12, 50, 25, 15),      # hanging
     (2, 35, 60, 30, 80, 20, 35, 25, 25),      # working before the body
     (1.5, 80, 70, 20, 35, 30, 30, 30, 30),    # reaching out
@@ -419,6 +448,15 @@ ARMS = np.array([  # elevation, its plane (0 aside, 90 ahead), inward turn, elbo
     (1.5, 50, 45, 10, 115, 30, 40, 35, 18),   # at the face, waving
     (.7, 40, -10, 60, 95, 10, 25, 15, 15),    # on the hip
     (1, 35, -80, 10, 30, 20, 25, 25, 25)])    # behind
+
+
+def make_people() -> None:
+    """Writes synthetic people to train and to test on, where no file of the lab lies here."""
+    if any(Path(name).exists() for name in LAB_FILES):
+        return
+    save(TRAIN_FILE, sample(N_TRAIN, seed=0))
+    save(TEST_FILE, sample(N_TEST, seed=1))
+    print(f'no data here: wrote synthetic {TRAIN_FILE} and {TEST_FILE}, of different people')
 
 
 def sample(n: int, seed: int) -> dict[str, np.ndarray]:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 import plots
-from data import BONES, JOINTS, atomic, find_bones, find_sign, load
+from data import BONES, JOINTS, TEST_FILE, atomic, find_bones, find_sign, load, make_people
 from metrics import cal_joint_error, cal_mpjpe, cal_n_mpjpe, cal_pa_mpjpe, cal_pck
 from model import LiftModel, pick_device
 
@@ -37,6 +37,8 @@ def score(args: argparse.Namespace) -> None:
     """Lifts the poses of a file; saves, prints and draws what there is."""
     device = pick_device(args.device)
     model = load_model(args.model, device)
+    if args.data == Path(TEST_FILE):
+        make_people()
     poses = load(args.data, need=('joint_2d_1',))
     n_joints = model.mean_2d.numel() // 2
     if poses['joint_2d_1'].shape[1] != n_joints:
@@ -76,7 +78,6 @@ N-MPJPE   {cal_n_mpjpe(predicted, truth):.5f}  scale aligned
 PA-MPJPE  {cal_pa_mpjpe(predicted, truth):.5f}  rotation, scale and position aligned
 PCK       {100 * pck[-1]:6.2f}%  of joints within 0.03 (150 mm at 5 m)
 AUC       {100 * auc:6.2f}%  under the PCK curve from 0 to 0.03
-loss      {mpjpe:.5f}  what training minimises: MPJPE
 
 joint      mean error''')
     for label, error in zip(labels, cal_joint_error(predicted, truth)):
@@ -100,7 +101,7 @@ def main(argv=None) -> int:
     parser.error = lambda message: parser.exit(2, f'eval.py: {message}\n')
     option = parser.add_argument
     option('model', type=Path, nargs='?', default='liftModel', help='weights of any size')
-    option('--data', type=Path, default='data_test_lift.pkl', metavar='FILE',
+    option('--data', type=Path, default=TEST_FILE, metavar='FILE',
            help='dictionary with joint_2d_1, and to score it joint_3d')
     option('--predict', type=Path, metavar='OUT.npy', help='save the lifted joints (N, J, 3)')
     option('--plots', type=Path, default='plots', metavar='FOLDER', help='folder for the charts')

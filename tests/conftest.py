@@ -9,6 +9,10 @@ sys.path.insert(0, str(ROOT))
 MOCAP = ROOT.parent / 'shared' / 'data' / 'mocap'
 
 
+def pytest_configure(config):
+    config.addinivalue_line('markers', 'slow: takes seconds; -m "not slow" leaves it out')
+
+
 @pytest.fixture
 def mocap():
     """Real motion capture in the lab's format, where it is there."""

@@ -8,7 +8,7 @@ import pytest
 import data
 from data import (BONES, JOINTS, face_root, find_bones, find_focal, find_sign, fit_focal, load,
                   project, ray_angle, ray_gap, sample, save, second_view, settle_views,
-                  split_blocks, triangulate)
+                  smallest_rotation, split_blocks, triangulate)
 
 N = 8
 GOOD = sample(N, seed=3)
@@ -158,6 +158,12 @@ def test_a_save_that_fails_keeps_the_old_file(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ['a.pkl']
 
 
+def test_a_link_stays_a_link(tmp_path):
+    (tmp_path / 'link').symlink_to('a.pkl')
+    save(tmp_path / 'link', GOOD)
+    assert (tmp_path / 'link').is_symlink() and load(tmp_path / 'a.pkl').keys() == GOOD.keys()
+
+
 @pytest.mark.parametrize('n_samples', (3, 10, 25, 100, 1234))
 def test_split_is_whole_blocks(n_samples):
     rows = np.arange(n_samples)
@@ -288,6 +294,17 @@ def test_camera_2_is_turned_to_the_root():
                        VIEWS['focal_len_1'])
         np.testing.assert_allclose(joints['joint_2d_2'], seen, atol=1e-5)
     np.testing.assert_allclose(face_root(VIEWS)['rot'], VIEWS['rot'], atol=1e-5)
+
+
+def test_the_smallest_rotation_is_rodrigues_formula():
+    rng = np.random.default_rng(0)
+    start = rng.normal(size=(50, 3))
+    start /= np.linalg.norm(start, axis=1, keepdims=True)
+    end = np.array([0, .6, -.8])
+    for one, rotation in zip(start, smallest_rotation(start, end)):
+        axis, cosine = np.cross(one, end), one @ end
+        k = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
+        np.testing.assert_allclose(rotation, np.eye(3) + k + k @ k / (1 + cosine), atol=1e-5)
 
 
 def test_the_angle_between_views():

@@ -1,19 +1,19 @@
 import sys
-from dataclasses import astuple
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from conftest import ROOT as HOUSE
 from data import JOINTS, sample, settle_views
 from model import LiftModel
-from tests import benchmark, experiments
-from tests.experiments import (QUESTIONS, WAYS, Variant, build, distance_to_nearest, facing,
+from plots import benchmark, experiments, tables
+from plots.experiments import (QUESTIONS, WAYS, Variant, build, distance_to_nearest, facing,
                                loss_of, split_error)
-from training import ROOT, weak_loss
+from training import ROOT, as_poses, reprojection_loss
 
-HOUSE = experiments.FOLDER.parent
+CPU = torch.device('cpu')
 
 
 def test_all_of_it_runs_small_and_goes_on_where_it_was(tmp_path, capsys, monkeypatch):
@@ -52,20 +52,10 @@ def test_mistakes_are_named_in_one_line(script, options, message, capsys, monkey
     assert stopped.value.code == 2 and message in found and found.count('\n') == 1
 
 
-def section(title):
-    """Of the README, its lines joined."""
-    text = (HOUSE / 'README.md').read_text()
-    return ' '.join(text.partition(f'## {title}')[2].partition('\n## ')[0].split())
-
-
-def test_the_figures_without_3d_are_those_of_the_table():
-    text = section('Without 3D')
-    table = experiments.Table(experiments.FOLDER / 'weak.csv', range(4), range(1)).read()
-    supervised, weak, classic = (table[way, '0.005', 'data_train / 8', '0'][0] for way in (
-        'supervised', 'reprojection, agreement', WAYS[0]))
-    ratio = f'{weak / supervised:.2f}'
-    for figure in (f'{supervised:.4f}', f'{weak:.4f}', ratio, f'{classic:.4f}'):
-        assert f' {figure} | ' in text
+def test_the_tables_of_the_report_are_those_of_its_numbers():
+    text = tables.README.read_text()
+    assert tables.filled(text) == text
+    assert tables.filled(text.replace('0.00584', '0.00123')) == text
 
 
 # ---- the network --------------------------------------------------------------------------------
@@ -89,64 +79,7 @@ def test_the_network_varies_as_it_says():
     assert all(Variant() in group for group in QUESTIONS.values())  # to compare with
 
 
-def test_the_figures_of_the_network_are_those_of_the_table():
-    text = section('The parts of the network')
-    table = experiments.Table(experiments.FOLDER / 'network.csv', range(9), range(4)).read()
-
-    def measured(variant):
-        key = tuple(map(str, astuple(variant)))
-        return np.array([table[(*key, 'data_train / 3', seed)] for seed in '012'])
-
-    default = measured(Variant())
-    for group in QUESTIONS.values():
-        for variant in group:
-            assert f'{measured(variant)[:, 1].mean():.5f}' in text or variant.hidden_layer == 512
-            assert len([key for key in table if key[:7] == tuple(map(str, astuple(variant)))]) == 6
-    for variant, factor in ((Variant(n_blocks=3), '1.5'), (Variant(n_blocks=4), '2.0'),
-                            (Variant(n_blocks=1), '0.6')):
-        assert f'{measured(variant)[:, 2].min() / default[:, 2].min():.1f}' == factor
-        assert factor in text
-    narrow = (measured(Variant(hidden_layer=256)).min(axis=0) / default.min(axis=0))[2:]
-    np.testing.assert_allclose(narrow, (1 / 6, 1 / 15), rtol=.1)
-    one, two = measured(Variant(n_blocks=1)), measured(Variant(layers=1))
-    assert one[0, 3] == two[0, 3]  # as many weights
-
-
-def test_about_half_of_the_poses_switch_a_node_on():
-    model = LiftModel.from_state_dict(torch.load(HOUSE / 'liftModel', weights_only=True))
-    shares = []
-    for layer in model.modules():
-        if isinstance(layer, nn.ReLU):
-            layer.register_forward_hook(lambda *found: shares.append(
-                (found[2] > 0).float().mean().item()))
-    model.lift(torch.from_numpy(sample(2000, seed=1)['joint_2d_1']))
-    assert f'for {100 * min(shares):.0f} to {100 * max(shares):.0f} % of them' in section(
-        'The parts of the network')
-
-
 # ---- where the error comes from -----------------------------------------------------------------
-
-def test_the_figures_of_the_errors_are_those_of_the_tables():
-    text = section('Where the error comes from')
-    table = experiments.Table(experiments.FOLDER / 'errors.csv', range(3), range(5)).read()
-    joint, view, unusual = ({x: np.array(values) for (data, chart, x), values in table.items()
-                             if (data, chart) == ('data_train', name)}
-                            for name in ('joint', 'view', 'unusual'))
-    error, along, across, *_ = np.mean(list(joint.values()), axis=0)
-    assert f'the ray is {along / across:.0f} times what' in text
-    for name in ('Hip', 'Knee', 'Ankle', 'Shoulder', 'Elbow', 'Wrist'):
-        assert f'{name.lower()}s {(joint["L" + name] + joint["R" + name])[0] / 2:.4f}' in text
-    view = [values[0] for values in view.values()]
-    assert f'in front ({view[0]:.4f})' in text and f'side ({(view[5] + view[6]) / 2:.4f})' in text
-    nearest, *_, farthest = (values[0] for values in unusual.values())
-    assert f'has {farthest / nearest:.1f} times' in text
-    network = experiments.Table(experiments.FOLDER / 'network.csv', range(9), range(4)).read()
-    key = tuple(map(str, astuple(Variant())))
-    val, test = np.mean([network[(*key, 'data_train / 3', seed)][:2] for seed in '012'], axis=0)
-    assert f'{val:.5f} at other times' in text and f'{test:.5f} on the test set' in text
-    last = (experiments.FOLDER / 'history.csv').read_text().splitlines()[-1].split(',')
-    assert f'({float(last[3]):.5f} and {float(last[4]):.5f} on' in text
-
 
 def test_errors_along_the_ray_and_across_it():
     truth = np.array([[[0, 0, -2.], [3, 0, -4]]])
@@ -177,16 +110,14 @@ def test_a_pose_is_as_near_when_it_is_turned_or_made_larger():
 @pytest.mark.parametrize('way', WAYS[2:])
 def test_the_truth_has_no_loss_and_nothing_beside_it(way):
     """Lifts of view 1, then of every other view 2 in its own frame, the root at distance 1."""
-    joints, _ = settle_views(sample(100, seed=6))
-    views = {key: torch.from_numpy(array) for key, array in joints.items()}
-    views |= {'virtual_2d': views['joint_2d_1'], 'turn': torch.eye(3).expand(100, 3, 3)}
-    rot, one = views['rot'].view(-1, 3, 3), views['joint_3d'] - ROOT
-    two = one @ rot.mT / views['distance'][:, None, None]
+    poses = as_poses(settle_views(sample(100, seed=6))[0], CPU)
+    one = poses.truth - ROOT
+    two = one @ poses.views.rot.mT / poses.views.distance[:, None, None]
     truth = torch.cat([one, two[::2]]) + ROOT
 
     def loss(shift_1, shift_2):
         wrong = torch.cat([shift_1.expand(100, 3), shift_2.expand(50, 3)])[:, None]
-        return loss_of(way, lambda joint_2d: (truth + wrong)[:len(joint_2d)], views)
+        return loss_of(way, lambda joint_2d: (truth + wrong)[:len(joint_2d)], poses)
 
     shift, none = torch.tensor([.01, 0, .02]), torch.zeros(3)
     assert loss(none, none) < 1e-5 and loss(shift, none) > .005
@@ -194,9 +125,7 @@ def test_the_truth_has_no_loss_and_nothing_beside_it(way):
 
 
 def test_the_loss_of_training_is_one_of_them():
-    joints, _ = settle_views(sample(100, seed=6))
-    views = {key: torch.from_numpy(array) for key, array in joints.items()}
-    views |= {'virtual_2d': views['joint_2d_1'], 'turn': torch.eye(3).expand(100, 3, 3)}
+    poses = as_poses(settle_views(sample(100, seed=6))[0], CPU)
     model = LiftModel(1, 16, dropout=0)
-    torch.testing.assert_close(loss_of('reprojection, agreement', model, views),
-                               weak_loss(model, views)[0])
+    torch.testing.assert_close(loss_of('reprojection, agreement', model, poses),
+                               reprojection_loss(model, poses))

@@ -36,11 +36,32 @@ def test_history(tmp_path, epochs):
         assert_drawn(tmp_path / name, 9)
 
 
-def test_weak(tmp_path):
-    points = {0.: .006, .01: .02, .005: .01}
-    plots.draw_weak({'supervised': points, 'both, agreement': points,
-                     'classic, two views at test time': points}, tmp_path / 'a.png')
-    assert_drawn(tmp_path / 'a.png', 10)
+def test_a_table_grows_and_knows_what_it_holds(tmp_path):
+    path = tmp_path / 'a.csv'
+    table = plots.Table(path, ('row', 'seed'), ('mpjpe', 'seconds'))
+    assert table.read() == {} and ('a',) not in table
+    table.add(('a', 0), (1 / 3, 20))
+    table.add(('b, c', 1), (.5, float('nan')))
+    again = plots.Table(path, ('row', 'seed'), ('mpjpe', 'seconds'))
+    assert list(again.read()) == [('a', '0'), ('b, c', '1')]
+    assert again.read()['a', '0'] == (.333333, 20)
+    assert ('a',) in again and ('b, c', 1) in again and ('a', 1) not in again
+    with pytest.raises(ValueError, match='a.csv: found columns row, seed, mpjpe, seconds, expected'):
+        plots.Table(path, ('row',), ('mpjpe',))
+
+
+def test_a_csv_file_is_whole_or_not_there(tmp_path):
+    plots.write_csv(tmp_path / 'a.csv', ('x', 'y'), [(1, .5), (2, float('nan'))])
+    assert (tmp_path / 'a.csv').read_text() == 'x,y\n1,0.5\n2,\n'
+
+    def rows():
+        yield 1, 2
+        raise ValueError
+
+    with pytest.raises(ValueError):
+        plots.write_csv(tmp_path / 'a.csv', ('x', 'y'), rows())
+    assert (tmp_path / 'a.csv').read_text() == 'x,y\n1,0.5\n2,\n'
+    assert [path.name for path in tmp_path.iterdir()] == ['a.csv']
 
 
 def test_errors(tmp_path):

@@ -1,80 +1,44 @@
 """The experiments of the report; run by hand.
 
-    python -m tests.experiments --quick          # all of it, small, in 5 minutes, into quick/
-    python -m tests.experiments                  # all of it on synthetic people
-    python -m tests.experiments network --data data_train.pkl --test data_test.pkl --every 3
-    python -m tests.experiments errors --data data_train.pkl --test data_test.pkl
-    python -m tests.experiments weak --data data_train.pkl --test data_test.pkl --every 8
+    python -m plots.experiments --quick          # all of it, small, in 5 minutes, into quick/
+    python -m plots.experiments                  # all of it on synthetic people
+    python -m plots.experiments network --data data_train.pkl --test data_test.pkl --every 3
+    python -m plots.experiments errors --data data_train.pkl --test data_test.pkl
+    python -m plots.experiments weak --data data_train.pkl --test data_test.pkl --every 8
 
 `network` varies blocks and layers, `errors` asks where the error comes from, `weak` compares ways
-to learn without 3D. Results are kept in plots/*.csv as they come, and the charts are drawn from
-them; a run that was cut goes on where it was. Delete lines to measure them anew.
+to learn without 3D. Results are kept in plots/report/*.csv as they come, and the charts are drawn
+from them; a run that was cut goes on where it was. Delete lines to measure them anew.
 """
 import argparse
-import csv
 import time
 from dataclasses import astuple, dataclass, fields
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.lines import Line2D
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import OneCycleLR
 
-import plots
-from data import (JOINTS, SUPERVISED, TWO_VIEWS, find_focal, load, project, sample, settle_views,
-                  split_blocks, triangulate)
+from data import JOINTS, SUPERVISED, TWO_VIEWS, load, sample, settle_views, split_blocks, triangulate
 from metrics import cal_mpjpe
 from model import LiftModel
-from training import (ROOT, image_error, learn, make_optimiser, split_batches, target_key,
-                      virtual_views, weak_loss)
+from plots import (BLUE, GREEN, GREY, ORANGE, PINK, REPORT, UNIT, Table, new_figure, save_figure,
+                   tidy)
+from training import (BATCH_SIZE, RATE, ROOT, Poses, add_camera, as_poses, augment, fit,
+                      image_error, reprojection_loss, supervised_loss)
 
-BATCH_SIZE, RATE = 256, 2e-3
-FOLDER = Path(plots.__file__).parent
-
-
-class Table:
-    """A CSV file of results, each found by its key; begun where there is none."""
-
-    def __init__(self, path: Path, keys, values):
-        self.path, self.n_keys = path, len(keys)
-        if not path.exists():
-            path.write_text(','.join((*keys, *values)) + '\n')
-
-    def read(self) -> dict[tuple[str, ...], tuple[float, ...]]:
-        with open(self.path, newline='') as file:
-            _, *lines = csv.reader(file)
-        return {tuple(line[:self.n_keys]): tuple(map(float, line[self.n_keys:])) for line in lines}
-
-    def add(self, key, values) -> None:
-        with open(self.path, 'a', newline='') as file:
-            row = *key, *(f'{value:.6g}' for value in values)
-            csv.writer(file, lineterminator='\n').writerow(row)
+CPU = torch.device('cpu')
 
 
-def tensors(joints: dict) -> dict:
-    return {key: torch.from_numpy(array) for key, array in joints.items()}
-
-
-def fit(model: LiftModel, train_set: dict, epochs: int, measure=None, rate=RATE) -> None:
-    """Trains as training.py does; measure(model, views) is the loss of a batch, MPJPE if None."""
-    target = train_set[target_key(train_set)]
-    train_set = train_set | {'offset': train_set['joint_2d_1']
-                             - project(target, train_set['focal_len_1'])}
-    model.fit(train_set['joint_2d_1'], target)
-    optimiser = make_optimiser(model, rate)
-    n_steps = epochs * len(split_batches(target, BATCH_SIZE))
-    scheduler = OneCycleLR(optimiser, rate, n_steps, cycle_momentum=False)
-
-    def error(rows):
-        batch = {key: array[rows] for key, array in views.items()}
-        loss = (measure(model, batch) if measure else
-                cal_mpjpe(model(batch['joint_2d_1']), batch['joint_3d']))
-        return loss, loss
-
-    for epoch in range(epochs):
-        views = virtual_views(train_set)
-        learn(epoch, error, len(target), model, optimiser, scheduler, BATCH_SIZE)
+def trained(model: LiftModel, poses: Poses, epochs: int, lr: float = RATE, loss=supervised_loss,
+            augment=augment) -> LiftModel:
+    """The model, trained as training.py does."""
+    model.fit(poses.joint_2d, poses.joint_3d)
+    for _ in fit(model, poses, epochs, BATCH_SIZE, lr, loss, augment):
+        pass
+    return model
 
 
 # ---- the network --------------------------------------------------------------------------------
@@ -124,26 +88,31 @@ def network(args: argparse.Namespace) -> None:
     for seed in args.seeds:
         for variant in variants:
             key = *map(str, astuple(variant)), args.name, str(seed)
-            if key in table.read():
+            if key in table:
                 continue
             torch.manual_seed(seed)
             model, start = build(variant), time.perf_counter()
-            fit(model, train_set, args.epochs, rate=variant.rate)
+            trained(model, train_set, args.epochs, variant.rate)
             seconds = time.perf_counter() - start
-            val, test = (cal_mpjpe(model.lift(part['joint_2d_1']), part['joint_3d']).item()
+            val, test = (cal_mpjpe(model.lift(part.joint_2d), part.truth).item()
                          for part in (val_set, test_set))
             n_parameters = sum(weights.numel() for weights in model.parameters())
             table.add(key, (val, test, seconds, n_parameters))
             print(f'seed {seed}  {", ".join(key[:-2])}: test {test:.5f}, {seconds:.0f} s',
                   flush=True)
-    found = {}
+    draw_network(network_charts(table), args.plots / 'network.png')
+
+
+def network_charts(table: Table) -> dict:
+    """For each question (label, {data: values (n_seeds, 4)}) of its variants."""
+    measured = {}
     for (*variant, data, _), values in table.read().items():
-        found.setdefault((tuple(variant), data), []).append(values)
-    charts = {question: [(value_of(question, variant),
-                          {data: np.array(values) for (key, data), values in found.items()
-                           if key == tuple(map(str, astuple(variant)))}) for variant in group]
-              for question, group in QUESTIONS.items()}
-    plots.draw_network(charts, args.plots / 'network.png')
+        measured.setdefault(tuple(variant), {}).setdefault(data, []).append(values)
+    return {question: [(value_of(question, variant),
+                        {data: np.array(values) for data, values in
+                         measured.get(tuple(map(str, astuple(variant))), {}).items()})
+                       for variant in group]
+            for question, group in QUESTIONS.items()}
 
 
 def value_of(question: str, variant: Variant) -> str:
@@ -155,13 +124,56 @@ def value_of(question: str, variant: Variant) -> str:
                 'blocks': variant.n_blocks, 'width': variant.hidden_layer}[question])
 
 
-def supervised_sets(args: argparse.Namespace) -> tuple[dict, dict, dict]:
-    """Training, validation and test poses as tensors, with the focal lengths of view 1."""
+def supervised_sets(args: argparse.Namespace) -> tuple[Poses, Poses, Poses]:
+    """Poses to train on, to validate and to test."""
     joints, test = read(args, SUPERVISED)
-    joints['focal_len_1'] = find_focal(joints)
-    joints = {key: joints[key] for key in (*SUPERVISED, 'focal_len_1')}
-    train_set, val_set = split_blocks(joints)
-    return tensors(train_set), tensors(val_set), tensors({key: test[key] for key in SUPERVISED})
+    joints = {key: joints[key] for key in (*SUPERVISED, 'focal_len_1') if key in joints}
+    add_camera(joints)
+    return tuple(as_poses(part, CPU) for part in (
+        *split_blocks(joints), {key: test[key] for key in SUPERVISED}))
+
+
+def draw_network(charts: dict, path) -> None:
+    """Error of networks over that of the default, a chart for each question.
+
+    `charts` maps a question to (label, {data: values}), values (n_seeds, 4): validation MPJPE, test
+    MPJPE, seconds, parameters. The first of all is the default. Times are the shortest of the
+    seeds, on the first data.
+    """
+    figure = new_figure(10.5, 6.2)
+    first = next(iter(charts.values()))[0][1]
+    default = {data: values[:, :2].mean(axis=0) for data, values in first.items()}
+    timed = next(iter(first))
+    colours = dict(zip(default, (BLUE, ORANGE, GREEN)))
+    axes = figure.subplots(2, 3, sharey='row').flat
+    for ax, (question, variants) in zip(axes, charts.items()):
+        labels = []
+        for place, (label, found) in enumerate(variants):
+            for data, values in found.items():
+                val, test = (values[:, :2] / default[data]).T
+                shift = place + .14 * (list(colours).index(data) - (len(colours) - 1) / 2)
+                ax.errorbar(shift, test.mean(), test.std(), color=colours[data], marker='o',
+                            capsize=4)
+                ax.plot(shift, val.mean(), color=colours[data], marker='o', markerfacecolor='white',
+                        markersize=5)
+            if timed in found:
+                seconds, n_parameters = found[timed].min(axis=0)[2:]
+                ratio = seconds / first[timed].min(axis=0)[2]
+                label += f'\n{n_parameters / 1e6:.1f} M\n{ratio:.1f} t'
+            labels.append(label)
+        ax.axhline(1, color=GREY, linewidth=.8)
+        ax.set_xticks(range(len(labels)), labels, fontsize=8)
+        ax.margins(x=.2)
+        tidy(ax, question, '', 'MPJPE over the default\'s' if ax.get_subplotspec().is_first_col()
+              else '')
+        ax.grid(visible=False, axis='x')
+    keys = [Line2D([], [], color=colour, marker='o', label=f'{data}, test')
+            for data, colour in colours.items()]
+    keys.append(Line2D([], [], color=GREY, marker='o', markerfacecolor='white', linestyle='',
+                       label='validation'))
+    keys.append(Line2D([], [], linestyle='', label='M: million parameters, t: training time'))
+    figure.legend(handles=keys, loc='outside lower center', ncols=len(keys), frameon=False)
+    save_figure(figure, path)
 
 
 # ---- where the error comes from -----------------------------------------------------------------
@@ -173,17 +185,16 @@ def errors(args: argparse.Namespace) -> None:
     """
     table = Table(args.plots / 'errors.csv', ('data', 'chart', 'x'),
                   ('error', 'along', 'across', 'low', 'high'))
-    if not any(data == args.name for data, *_ in table.read()):
+    if (args.name,) not in table:
         train_set, _, test_set = supervised_sets(args)
         torch.manual_seed(args.seeds[0])
-        model = LiftModel(dropout=0)
-        fit(model, train_set, args.epochs)
-        lifted, truth = model.lift(test_set['joint_2d_1']).numpy(), test_set['joint_3d'].numpy()
+        model = trained(LiftModel(dropout=0), train_set, args.epochs)
+        lifted, truth = model.lift(test_set.joint_2d).numpy(), test_set.truth.numpy()
         parts = split_error(lifted, truth)  # (3, N, J)
         for joint, name in enumerate(JOINTS):
             table.add((args.name, 'joint', name), summary(parts[:, :, joint]))
         parts = parts.mean(axis=2)
-        unusual = distance_to_nearest(truth, train_set['joint_3d'].numpy())
+        unusual = distance_to_nearest(truth, train_set.joint_3d.numpy())
         for chart, values, edges in (
                 ('view', np.abs(facing(truth)), np.linspace(0, 180, 13)),
                 ('unusual', unusual, np.quantile(unusual, np.linspace(0, 1, 11)))):
@@ -191,11 +202,11 @@ def errors(args: argparse.Namespace) -> None:
                 inside = (low <= values) & (values <= high)
                 table.add((args.name, chart, f'{np.median(values[inside]):.4g}'),
                           summary(parts[:, inside]))
-    found = {}
+    charts = {}
     for (data, chart, x), values in table.read().items():
         if data == args.name:
-            found.setdefault(chart, {})[x] = values
-    plots.draw_errors(found, args.plots / 'errors.png')
+            charts.setdefault(chart, {})[x] = values
+    draw_errors(charts, args.plots / 'errors.png')
 
 
 def split_error(lifted: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -236,6 +247,41 @@ def distance_to_nearest(joint_3d: np.ndarray, others: np.ndarray) -> np.ndarray:
                       for part in normalised(joint_3d).split(500)]).numpy()
 
 
+def draw_errors(charts: dict, path) -> None:
+    """Where the error comes from, whole, along the ray and across it.
+
+    `charts` maps 'joint', 'view' and 'unusual' to {x: (error, along, across, low, high)}, means and
+    the quartiles of the error.
+    """
+    figure = new_figure(10, 3.8)
+    joint, view, unusual = figure.subplots(1, 3)
+    names, values = zip(*sorted(charts['joint'].items(), key=lambda pair: pair[1][0]))
+    rows = np.arange(len(names))
+    for column, shift, colour, label in ((1, .2, BLUE, 'along the ray'),
+                                         (2, -.2, ORANGE, 'across it')):
+        joint.barh(rows + shift, np.array(values)[:, column], .4, color=colour, label=label)
+    joint.set_yticks(rows, names)
+    joint.locator_params(axis='x', nbins=4)
+    tidy(joint, 'by joint', f'mean error ({UNIT})')
+    joint.grid(visible=False, axis='y')
+    for ax, chart, title, xlabel in (
+            (view, 'view', 'by view', 'turn of the body from the camera (degrees)'),
+            (unusual, 'unusual', 'by pose', 'distance to the nearest training pose')):
+        x = np.array([float(at) for at in charts[chart]])
+        error, along, across, low, high = np.transpose(list(charts[chart].values()))
+        ax.fill_between(x, low, high, color=GREY, alpha=.2, linewidth=0, label='quartiles')
+        ax.plot(x, error, color=GREY, linewidth=5, alpha=.4, label='whole')
+        ax.plot(x, along, color=BLUE, marker='.')
+        ax.plot(x, across, color=ORANGE, marker='.')
+        ax.set_ylim(bottom=0)
+        tidy(ax, title, xlabel, '')
+    view.set_xticks(range(0, 181, 45))
+    handles, labels = (sum(parts, []) for parts in zip(
+        joint.get_legend_handles_labels(), view.get_legend_handles_labels()))
+    figure.legend(handles, labels, loc='outside lower center', ncols=4, frameon=False)
+    save_figure(figure, path)
+
+
 # ---- without 3D ---------------------------------------------------------------------------------
 
 NOISES = (0., .002, .005, .01)
@@ -253,17 +299,18 @@ def weak(args: argparse.Namespace) -> None:
         test_set = noisy(test, noise, seed=2)
         for way in WAYS:
             key = way, f'{noise:g}', args.name, str(seed)
-            if key not in table.read():
+            if key not in table:
                 lifted = (triangulate(test_set) if 'classic' in way else
                           learnt(way, train_set, args, seed).lift(
                               torch.from_numpy(test_set['joint_2d_1'])))
-                table.add(key, [cal_mpjpe(lifted, test_set['joint_3d'])])
-                print(f'noise {noise:<5}  {way:32}  MPJPE {table.read()[key][0]:.5f}', flush=True)
-    found = {}
+                mpjpe = cal_mpjpe(lifted, test_set['joint_3d']).item()
+                table.add(key, [mpjpe])
+                print(f'noise {noise:<5}  {way:32}  MPJPE {mpjpe:.5f}', flush=True)
+    errors = {}
     for (way, noise, data, _), (mpjpe,) in table.read().items():
         if data == args.name:
-            found.setdefault(way, {})[float(noise)] = mpjpe
-    plots.draw_weak(found, args.plots / 'weak.png')
+            errors.setdefault(way, {})[float(noise)] = mpjpe
+    draw_weak(errors, args.plots / 'weak.png')
 
 
 def noisy(joints: dict, noise: float, seed: int) -> dict:
@@ -278,26 +325,60 @@ def learnt(way: str, joints: dict, args: argparse.Namespace, seed: int) -> LiftM
 
     Who lifts a second view does so of every other sample, and has two thirds of the epochs.
     """
-    other = 'triangulated' if way == 'supervised' else 'joint_3d'
+    supervised = way == 'supervised'
+    joints = {key: array for key, array in joints.items()
+              if key != ('triangulated' if supervised else 'joint_3d')}
+    add_camera(joints)
     torch.manual_seed(seed)
-    model = LiftModel(dropout=0)
-    fit(model, tensors({key: array for key, array in joints.items() if key != other}),
-        args.epochs if 'agreement' in way else args.epochs * 3 // 2,
-        None if way == 'supervised' else lambda model, views: loss_of(way, model, views))
-    return model
+    return trained(LiftModel(dropout=0), as_poses(joints, CPU),
+                   args.epochs if 'agreement' in way else args.epochs * 3 // 2,
+                   loss=supervised_loss if supervised else partial(loss_of, way),
+                   augment=partial(augment, crossed=supervised))
 
 
-def loss_of(way: str, model: LiftModel, views: dict) -> Tensor:
+def loss_of(way: str, model: LiftModel, batch: Poses) -> Tensor:
     """The loss of one of WAYS without 3D; that of training.py is 'reprojection, agreement'."""
-    def error(pose, views):
-        loss = image_error(pose, views) if way.startswith(('reprojection', 'both')) else 0
+    def error(pose, batch):
+        loss = image_error(pose, batch) if way.startswith(('reprojection', 'both')) else 0
         if way.startswith(('triangulation', 'both')):
-            loss = loss + cal_mpjpe(pose + ROOT, views['triangulated'])
+            loss = loss + cal_mpjpe(pose, (batch.joint_3d - ROOT) @ batch.turn)
         return loss
 
     if 'agreement' in way:
-        return weak_loss(model, views, error)[0]
-    return error((model(views['virtual_2d']) - ROOT) @ views['turn'], views)
+        return reprojection_loss(model, batch, error)
+    return error((model(batch.joint_2d) - ROOT) @ batch.turn, batch)
+
+
+def draw_weak(errors: dict, path) -> None:
+    """MPJPE over the noise of the 2D points, and its ratio to that of 'supervised'.
+
+    `errors` maps a way of learning to {noise: MPJPE}; what has two views at test time begins with
+    'classic' and stands beside the others in the first chart alone. Dashed: both lifts must agree.
+    """
+    figure = new_figure(10, 4)
+    whole, ratio = figure.subplots(1, 2)
+    colours = {'supervised': 'black', 'triangulation': BLUE, 'reprojection': ORANGE,
+               'both': GREEN, 'classic': PINK}
+    noises = sorted({noise for points in errors.values() for noise in points})
+    for way, points in errors.items():
+        name, _, agreement = way.partition(', ')
+        style = {'color': colours[name], 'marker': 'o', 'markersize': 4,
+                 'linestyle': '--' if agreement == 'agreement' else '-'}
+        places = [noises.index(noise) for noise in points]
+        values = np.array([points[noise] for noise in points])
+        if name in ('supervised', 'classic') or way == 'reprojection, agreement':
+            whole.plot(places, values, label=way, **style)
+        if name != 'classic':
+            base = np.array([errors['supervised'].get(noise, np.nan) for noise in points])
+            ratio.plot(places, values / base, label=way, **style)
+    for ax in (whole, ratio):
+        ax.set_xticks(range(len(noises)), [f'{noise:g}' if noise else 'exact' for noise in noises])
+        ax.legend(frameon=False, fontsize=8)
+    whole.set_ylim(bottom=0)
+    xlabel = 'noise of the 2D joints (standard deviation)'
+    tidy(whole, f'MPJPE on the test set ({UNIT})', xlabel)
+    tidy(ratio, 'its ratio to that of supervised learning', xlabel)
+    save_figure(figure, path)
 
 
 # ---- the command line ---------------------------------------------------------------------------
@@ -321,7 +402,7 @@ def main() -> None:
     parser.add_argument('--epochs', type=int, default=8)
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2],
                         help='of the network; the first alone for the others')
-    parser.add_argument('--plots', type=Path, default=FOLDER, help='folder for .csv and .png')
+    parser.add_argument('--plots', type=Path, default=REPORT, help='folder for .csv and .png')
     parser.add_argument('--quick', action='store_true',
                         help='the same as --poses 4000 --epochs 2 --seeds 0 --plots quick')
     parser.error = lambda message: parser.exit(2, f'experiments: {message}\n')

@@ -1,0 +1,321 @@
+"""LiftModel beside what one would take instead of it, and its speed; run by hand.
+
+    python -m plots.benchmark accuracy --data data_train.pkl --test data_test.pkl
+    python -m plots.benchmark target --data data_train.pkl --test data_test.pkl
+    python -m plots.benchmark speed              # 5 minutes; on a quiet machine
+
+The first two keep each training in plots/report/benchmark.csv as it ends, take from there what was
+cut, and train on synthetic people without files. Delete lines of the file to measure them anew.
+"""
+import argparse
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+from torch.optim.lr_scheduler import ExponentialLR, OneCycleLR
+
+from data import load, sample, save, settle_views
+from metrics import cal_mpjpe
+from model import LiftModel
+from plots import REPORT, Table
+from training import (BATCH_SIZE, RATE, Poses, add_camera, as_poses, augment, fit,
+                      reprojection_loss, supervised_loss)
+
+N_POSES, ROUNDS = 85_008, 8  # as many poses as the motion capture that README.md has results for
+N_EPOCH = 3 * 4096           # of an epoch that is timed: whole batches of each size
+TEST_NOISE = .005            # added to the 2D joints of the test set
+FIRST_STEP = '''
+import os, sys, time
+start = time.perf_counter()
+import training
+from torch.optim.optimizer import register_optimizer_step_post_hook
+def stop(*_):
+    print(time.perf_counter() - start, file=sys.stderr, flush=True)
+    os._exit(0)
+register_optimizer_step_post_hook(stop)
+training.main(['--data', 'poses.pkl'])
+'''
+
+
+# ---- recipes ------------------------------------------------------------------------------------
+
+class Martinez(LiftModel):
+    """The network of Martinez et al., ICCV 2017: its first layer is followed by batch norm, ReLU
+    and dropout too, dropout is 0.5, and the weights begin as He et al. (ICCV 2015) propose."""
+
+    def __init__(self):
+        super().__init__(dropout=.5)
+        self.first = nn.Sequential(self.first, nn.BatchNorm1d(1024), nn.ReLU(), nn.Dropout(.5))
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.kaiming_normal_(layer.weight)
+
+
+def square(model: LiftModel, batch: Poses) -> Tensor:
+    return (model(batch.joint_2d) - batch.joint_3d).square().mean()
+
+
+def standardised_square(model: LiftModel, batch: Poses) -> Tensor:
+    error = (model(batch.joint_2d) - batch.joint_3d).flatten(1) / model.std_3d
+    return error.square().mean()
+
+
+def unchanged(poses: Poses) -> Poses:
+    return poses
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that differs between rows; as it stands it is what training.py does."""
+    network: type = partial(LiftModel, dropout=0.)
+    standardise: bool = True
+    rays: bool = True
+    augment: object = augment
+    loss: object = supervised_loss
+    rate: float = RATE
+    one_cycle: bool = True
+    batch_size: int = BATCH_SIZE
+    clip: float = float('inf')  # largest norm of the gradient
+    decay: float = 1.           # of the rate in 100,000 steps
+    beta: float = .99           # Adam's second
+
+
+OURS, MARTINEZ = 'LiftModel', 'Martinez et al.'
+RECIPES = {
+    OURS: Recipe(),
+    MARTINEZ: Recipe(Martinez, rays=False, augment=unchanged, loss=standardised_square, rate=1e-3,
+                     one_cycle=False, batch_size=64, clip=1., decay=.96, beta=.999),
+    'as students do it': Recipe(LiftModel, standardise=False, rays=False, augment=unchanged,
+                                rate=1e-3, one_cycle=False, batch_size=64, beta=.999),
+    'without virtual views': Recipe(augment=unchanged),
+    'without crossed poses': Recipe(augment=partial(augment, crossed=False)),
+    'without noise': Recipe(augment=partial(augment, noise=0)),
+    'without rays': Recipe(rays=False),
+    'without standardisation': Recipe(standardise=False, rays=False),
+    'without the one cycle': Recipe(one_cycle=False, rate=1e-3),
+    'with squared error': Recipe(loss=square),
+    'with dropout 0.1': Recipe(partial(LiftModel, dropout=.1)),
+    'with batches of 64': Recipe(batch_size=64, rate=1e-3)}
+
+
+def build(recipe: Recipe, poses: Poses) -> LiftModel:
+    """The network of a recipe with the statistics that it takes."""
+    model = recipe.network().to(poses.joint_2d.device)
+    if recipe.standardise:
+        model.fit(poses.joint_2d, poses.joint_3d)
+        if not recipe.rays:
+            model.inverse_focal.zero_()
+            model.mean_3d.copy_(poses.joint_3d.flatten(1).mean(dim=0))
+            model.std_3d.copy_(poses.joint_3d.flatten(1).std(dim=0, correction=0))
+    return model
+
+
+def optimise(recipe: Recipe, epochs: int, model: LiftModel, lr: float, n_steps: int) -> tuple:
+    """Optimiser and scheduler of a recipe, for `fit`."""
+    optimiser = torch.optim.Adam(model.parameters(), lr, betas=(.9, recipe.beta), fused=True)
+
+    def clip(*_):
+        clip_grad_norm_(model.parameters(), recipe.clip)
+
+    if recipe.clip < float('inf'):
+        optimiser.register_step_pre_hook(clip)
+    if recipe.one_cycle:
+        return optimiser, OneCycleLR(optimiser, lr, n_steps, cycle_momentum=False)
+    return optimiser, ExponentialLR(optimiser, recipe.decay ** (n_steps / epochs / 100_000))
+
+
+def train(recipe: Recipe, poses: Poses, epochs: int, seed: int):
+    """Trains by a recipe; yields the model after each epoch, and the seconds of all so far."""
+    torch.manual_seed(seed)
+    model, seconds = build(recipe, poses), 0.
+    for row, _ in fit(model, poses, epochs, recipe.batch_size, recipe.rate, recipe.loss,
+                      recipe.augment, optimise=partial(optimise, recipe, epochs)):
+        seconds += len(poses) / row['poses_per_s']
+        yield model, seconds
+
+
+# ---- accuracy -----------------------------------------------------------------------------------
+
+def measure(args: argparse.Namespace, plan: list) -> dict:
+    """Trains those of the plan, (row, epochs, seed), that the table does not hold yet, and scores
+    each epoch on the test set; nothing is chosen by that. Returns for each of the plan its epochs,
+    an array of seconds, MPJPE and MPJPE with noise in the points."""
+    table = Table(args.table, ('data', 'row', 'epochs', 'seed', 'epoch'),
+                  ('seconds', 'mpjpe', 'noisy'))
+    for row, epochs, seed in plan:
+        if (args.name, row, epochs, seed) not in table:
+            results = [(seconds, *errors(model, args.test_set))
+                       for model, seconds in train(RECIPES[row], args.train_set, epochs, seed)]
+            for epoch, values in enumerate(results, start=1):
+                table.add((args.name, row, epochs, seed, epoch), values)
+            print(f'{row}, {epochs} epochs, seed {seed}: MPJPE {results[-1][1]:.5f}, '
+                  f'{results[-1][0]:.0f} s', flush=True)
+    rows = table.read()
+    return {(row, epochs, seed): np.array([
+        rows[args.name, row, str(epochs), str(seed), str(epoch)] for epoch in range(1, epochs + 1)])
+        for row, epochs, seed in plan}
+
+
+def errors(model: LiftModel, test_set: Poses) -> list[float]:
+    """MPJPE, as the points are and with noise."""
+    noise = torch.randn(test_set.joint_2d.shape, generator=torch.Generator().manual_seed(9))
+    noisy = test_set.joint_2d + TEST_NOISE * noise.to(test_set.joint_2d.device)
+    return [cal_mpjpe(model.lift(points), test_set.truth).item()
+            for points in (test_set.joint_2d, noisy)]
+
+
+def read_poses(args: argparse.Namespace) -> tuple[Poses, Poses]:
+    """All training poses with their cameras, and the test poses."""
+    joints = load(args.data) if args.data else sample(40_000, seed=0)
+    test = load(args.test) if args.test else sample(5_000, seed=1)
+    add_camera(joints)
+    return tuple(as_poses(part, torch.device(args.device)) for part in (joints, test))
+
+
+def accuracy(args: argparse.Namespace) -> None:
+    """The table of rows, each at the same number of samples seen, and two at the same time."""
+    args.train_set, args.test_set = read_poses(args)
+    seed = args.seeds[0]
+    runs = measure(args, [(row, args.epochs, seed) for seed in args.seeds for row in RECIPES]
+                   + [(row, args.long, seed) for row in (OURS, MARTINEZ)])
+    truth = args.test_set.truth
+    mean = cal_mpjpe(args.train_set.joint_3d.mean(dim=0).expand_as(truth), truth)
+    print(f'\n{"MPJPE on the test set":24}  {args.epochs} epochs, seeds '
+          f'{", ".join(map(str, args.seeds))}   points +- {TEST_NOISE}')
+    print(f'{"the mean pose":24}  {mean:.5f}')
+    for row in RECIPES:
+        ends = np.array([runs[row, args.epochs, seed][-1] for seed in args.seeds])
+        (_, mpjpe, noisy), (_, spread, _) = ends.mean(axis=0), ends.std(axis=0)
+        print(f'{row:24}  {mpjpe:.5f} +- {spread:.5f}          {noisy:.5f}')
+    print(f'\n{args.long} epochs, seed {seed}')
+    for row in (OURS, MARTINEZ):
+        seconds, mpjpe, noisy = runs[row, args.long, seed][-1]
+        print(f'{row:24}  {mpjpe:.5f}   points +- {TEST_NOISE}: {noisy:.5f}   {seconds:.0f} s')
+
+
+def target(args: argparse.Namespace) -> None:
+    """Time until the error with which the long training of Martinez et al. ends."""
+    args.train_set, args.test_set = read_poses(args)
+    theirs, ours = measure(args, [(MARTINEZ, args.long, args.seeds[0]),
+                                  (OURS, args.epochs, args.seeds[0])]).values()
+    whole, error, _ = theirs[-1]
+    print(f'{MARTINEZ}, {args.long} epochs: MPJPE {error:.5f} in {whole:.0f} s')
+    for epoch, (seconds, mpjpe, _) in enumerate(ours, start=1):
+        print(f'{OURS}, {epoch} of {args.epochs} epochs: MPJPE {mpjpe:.5f} in {seconds:.0f} s, '
+              f'{seconds / whole:.3f} of the time')
+
+
+# ---- speed --------------------------------------------------------------------------------------
+
+def products(model: LiftModel, batch_size: int, n_poses: int, backward: bool) -> None:
+    """The matrix products of a pass over n_poses and nothing else, into memory that is there."""
+    weights = [layer.weight.detach() for layer in model.modules() if isinstance(layer, nn.Linear)]
+    layers = [(weight, torch.ones(batch_size, weight.shape[1]),
+               torch.ones(batch_size, weight.shape[0]), torch.empty_like(weight))
+              for weight in weights]
+    for _ in range(n_poses // batch_size):
+        for weight, x, y, _ in layers:
+            torch.mm(x, weight.T, out=y)
+        if backward:
+            for weight, x, y, gradient in reversed(layers):
+                torch.mm(y.T, x, out=gradient)
+                if x is not layers[0][1]:  # nobody needs the gradient of the points
+                    torch.mm(y, weight, out=x)
+
+
+def compare(work, floor) -> str:
+    """Ratio of the times of two functions, called in turn; its median and range, and the speeds."""
+    def seconds(function):
+        start = time.perf_counter()
+        function()
+        return time.perf_counter() - start
+
+    seconds(work), seconds(floor)  # warm up
+    times = np.array([(seconds(work), seconds(floor)) for _ in range(ROUNDS)])
+    ratios = times[:, 0] / times[:, 1]
+    speeds = N_EPOCH / np.median(times, axis=0)
+    return (f'{np.median(ratios):5.2f} ({ratios.min():.2f} to {ratios.max():.2f})'
+            f'  {speeds[0]:9,.0f}  {speeds[1]:9,.0f}')
+
+
+def speed(args: argparse.Namespace) -> None:
+    """Epochs of training and scoring against the matrix products that nobody can do without; an
+    epoch without 3D and one of Martinez et al. against one of LiftModel."""
+    joints = sample(N_EPOCH, seed=0)
+    views, _ = settle_views(joints)
+    add_camera(joints), add_camera(views)
+    poses, two_views = (as_poses(part, torch.device('cpu')) for part in (joints, views))
+    model, ours = LiftModel(dropout=0), RECIPES[OURS]
+    weak = replace(ours, loss=reprojection_loss, augment=partial(augment, crossed=False))
+
+    def epoch(recipe, poses=poses):
+        return lambda: list(train(recipe, poses, 1, seed=0))
+
+    print('                   ratio to floor       poses/s  poses/s of the floor')
+    for size in args.batch_size:
+        print(f'train, batch {size:4} ', compare(
+            epoch(replace(ours, batch_size=size)),
+            lambda: products(model, size, N_EPOCH, backward=True)), flush=True)
+    print('score, batch 4096 ', compare(
+        lambda: cal_mpjpe(model.lift(poses.joint_2d), poses.truth),
+        lambda: products(model, 4096, N_EPOCH, backward=False)), flush=True)
+    print('\n                   ratio to LiftModel   poses/s  poses/s of LiftModel')
+    print('without 3D        ', compare(epoch(weak, two_views), epoch(ours)), flush=True)
+    print('Martinez et al.   ', compare(epoch(RECIPES[MARTINEZ]), epoch(ours)), flush=True)
+    whole_process()
+
+
+def whole_process() -> None:
+    """Time from the import to the first training step, and peak memory of an epoch."""
+    with tempfile.TemporaryDirectory() as folder:
+        save(f'{folder}/poses.pkl', sample(N_POSES, seed=0))
+        root = str(Path(__file__).parent.parent)
+        first = [float(subprocess.run([sys.executable, '-c', FIRST_STEP], cwd=folder, check=True,
+                                      env=os.environ | {'PYTHONPATH': root},
+                                      capture_output=True).stderr)
+                 for _ in range(3)]
+        print(f'\nimport to first training step: {statistics.median(first):.1f} s')
+        command = [sys.executable, f'{root}/training.py', '--data', 'poses.pkl', '--epochs', '1']
+        subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    print(f'peak memory of training: {peak:.0f} MB')
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument('what', choices=('accuracy', 'target', 'speed'))
+    parser.add_argument('--data', help='poses to train on; synthetic people without')
+    parser.add_argument('--test', help='poses of others, to score')
+    parser.add_argument('--epochs', type=int, default=8, help='of each row')
+    parser.add_argument('--long', type=int, default=40, help='epochs of the long training')
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
+    parser.add_argument('--device', default='cpu')
+    parser.add_argument('--table', type=Path, default=REPORT / 'benchmark.csv', help='of results')
+    parser.add_argument('--batch-size', type=int, nargs='+', default=[64, 256, 1024, 4096])
+    parser.error = lambda message: parser.exit(2, f'benchmark: {message}\n')
+    args = parser.parse_args()
+    if bool(args.data) != bool(args.test):
+        parser.error('found only one of --data and --test, expected both or neither')
+    args.name = Path(args.data).name if args.data else 'synthetic'
+    print(f'{platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}, '
+          f'{args.device}, {torch.get_num_threads()} threads\n')
+    try:
+        {'accuracy': accuracy, 'target': target, 'speed': speed}[args.what](args)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,106 @@
+"""Writes the tables of README.md in this folder, between its markers, from report/*.csv.
+
+    python -m plots.tables
+"""
+import csv
+from dataclasses import astuple
+from pathlib import Path
+
+import numpy as np
+
+from plots import REPORT
+from plots.benchmark import MARTINEZ, OURS, RECIPES
+from plots.experiments import QUESTIONS, WAYS, Variant, value_of
+
+README = Path(__file__).parent / 'README.md'
+
+
+def read(name: str) -> list[dict]:
+    with open(REPORT / name, newline='') as file:
+        return list(csv.DictReader(file))
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """In Markdown."""
+    lines = [head, ['---'] * len(head), *rows]
+    return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+
+
+def spread(values, digits: int = 5) -> str:
+    return f'{np.mean(values):.{digits}f} ± {np.std(values):.{digits}f}'
+
+
+def last_epoch(row: str, epochs: int) -> np.ndarray:
+    """MPJPE and MPJPE with noise (seeds, 2) at the end of trainings on motion capture."""
+    return np.array([[float(line['mpjpe']), float(line['noisy'])] for line in read('benchmark.csv')
+                     if (line['data'], line['row'], line['epochs'], line['epoch'])
+                     == ('data_train.pkl', row, str(epochs), str(epochs))])
+
+
+def baseline() -> str:
+    """One row a recipe: 8 epochs and seeds 0 to 2, then 40 epochs and seed 0."""
+    rows = []
+    for row in RECIPES:
+        mpjpe, noisy = last_epoch(row, 8).T
+        rows.append([row, spread(mpjpe), spread(noisy, 4)])
+    for row in (OURS, MARTINEZ):
+        (mpjpe, noisy), = last_epoch(row, 40)
+        rows.append([f'{row}, 40 epochs, seed 0', f'{mpjpe:.5f}', f'{noisy:.4f}'])
+    return table(['', 'exact 2D joints', 'noise 0.005'], rows)
+
+
+def network() -> str:
+    """One row a variant, on every third pose of the motion capture."""
+    lines = [line for line in read('network.csv') if line['data'] == 'data_train / 3']
+
+    def measured(variant: Variant) -> np.ndarray:
+        keys = dict(zip(lines[0], map(str, astuple(variant))))
+        return np.array([[float(line[key]) for key in ('val', 'test', 'seconds', 'parameters')]
+                         for line in lines if keys.items() <= line.items()])
+
+    default, rows = measured(Variant()), []
+    for question, variants in QUESTIONS.items():
+        for variant in variants:
+            val, test, seconds, parameters = measured(variant).T
+            label = ' '.join(value_of(question, variant).split())
+            rows.append([question * (variant == variants[0]), label, spread(val), spread(test),
+                         f'{seconds.min() / default[:, 2].min():.1f}', f'{parameters[0] / 1e6:.1f}'])
+    return table(['question', 'variant', 'validation', 'test', 'time', 'million weights'], rows)
+
+
+def weak() -> str:
+    """One row a way to learn, one column a noise, on every eighth pose of the motion capture."""
+    values = {(line['way'], line['noise']): float(line['mpjpe']) for line in read('weak.csv')}
+    noises = list(dict.fromkeys(noise for _, noise in values))
+    return table(['', *(f'noise {noise}' if noise != '0' else 'exact' for noise in noises)],
+                 [[way, *(f'{values[way, noise]:.4f}' for noise in noises)] for way in WAYS])
+
+
+def joints() -> str:
+    """One row a pair of joints, left and right together, on motion capture."""
+    values = {line['x']: np.array([float(line[key]) for key in ('error', 'along', 'across')])
+              for line in read('errors.csv')
+              if (line['data'], line['chart']) == ('data_train', 'joint')}
+    rows = []
+    for name in ('Hip', 'Knee', 'Ankle', 'Shoulder', 'Elbow', 'Wrist'):
+        rows.append([name.lower(), *(f'{value:.4f}' for value in (values[f'L{name}']
+                                                                 + values[f'R{name}']) / 2)])
+    mean = np.mean(list(values.values()), axis=0)
+    rows.append(['all 15 joints', *(f'{value:.4f}' for value in mean)])
+    return table(['', 'error', 'along the ray', 'across it'], rows)
+
+
+TABLES = {'baseline': baseline, 'network': network, 'weak': weak, 'joints': joints}
+
+
+def filled(text: str) -> str:
+    """The text with each table between its markers made anew."""
+    for name, make in TABLES.items():
+        start, end = f'<!-- {name}: python -m plots.tables -->\n', f'\n<!-- end of {name} -->'
+        before, _, rest = text.partition(start)
+        text = before + start + make() + end + rest.partition(end)[2]
+    return text
+
+
+if __name__ == '__main__':
+    README.write_text(filled(README.read_text()))
