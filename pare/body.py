@@ -226,6 +226,12 @@ def matrix_to_rotation_6d(matrix: Tensor) -> Tensor:
     return matrix[..., :2].flatten(-2)
 
 
+def relative_rotations(world: Tensor) -> Tensor:
+    """Rotations (B, 24, 3, 3) relative to the parents, of those in the camera's frame."""
+    parents = world[:, list(PARENTS[1:])]
+    return torch.cat([world[:, :1], parents.mT @ world[:, 1:]], dim=1)
+
+
 # ---- cameras ------------------------------------------------------------------------------------
 
 def project(points: Tensor, camera: Tensor) -> Tensor:
@@ -234,6 +240,18 @@ def project(points: Tensor, camera: Tensor) -> Tensor:
     As HMR: s (x + tx, y + ty). A pixel of a crop of r pixels is (x + 1) r / 2.
     """
     return camera[:, None, :1] * (points[..., :2] + camera[:, None, 1:])
+
+
+def fit_camera(points: Tensor, places: Tensor, weight: Tensor) -> Tensor:
+    """Cameras (B, 3) with which points (B, K, 3) fall nearest to places (B, K, 2) of the crop, by
+    least squares with weights (B, K). The scale is kept above 1e-3."""
+    weight = (weight / weight.sum(dim=1, keepdim=True).clamp(min=1e-9))[..., None]
+    centre, middle = (weight * points[..., :2]).sum(dim=1), (weight * places).sum(dim=1)
+    offset = points[..., :2] - centre[:, None]
+    scale = (weight * offset * (places - middle[:, None])).sum(dim=(1, 2))
+    scale = scale / (weight * offset.square()).sum(dim=(1, 2)).clamp(min=1e-9)
+    scale = scale.clamp(min=1e-3)[:, None]
+    return torch.cat([scale, middle / scale - centre], dim=1)
 
 
 def full_translation(camera: Tensor, centre: Tensor, side: Tensor, size: Tensor,

@@ -15,86 +15,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import Dataset
+from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
-from pare.body import (KEYPOINTS, N_BETAS, Body, Skeleton, axis_angle_to_matrix, make_body,
-                       matrix_to_axis_angle, project, read_npz, read_pickle, write_npz)
-from pare.render import face_parts, rasterise, scene, to_pixels
+from pare.body import (KEYPOINTS, N_BETAS, Body, Skeleton, axis_angle_to_matrix,
+                       matrix_to_axis_angle, read_npz, read_pickle, write_npz)
+from pare.render import face_parts, rasterise, to_pixels
 
 MEAN, STD = np.float32([.485, .456, .406]), np.float32([.229, .224, .225])  # of ImageNet, RGB
 FLIP_JOINTS = [0, 2, 1, 3, 5, 4, 6, 8, 7, 9, 11, 10, 12, 14, 13, 15, 17, 16, 19, 18, 21, 20, 23, 22]
 FLIP_LABELS = np.array([0, *(1 + joint for joint in FLIP_JOINTS)])
 FLIP_KEYPOINTS = [5, 4, 3, 2, 1, 0, 11, 10, 9, 8, 7, 6, *range(12, 20), 21, 20, 23, 22]
-
-
-# ---- rendered people ----------------------------------------------------------------------------
-
-def sample_poses(rng, n: int, yaw: float) -> np.ndarray:
-    """Axis-angle (n, 24, 3) of people who stand about, up to yaw degrees from facing the camera.
-
-    The first joint turns to the camera's frame, where y is down.
-    """
-    pose = rng.normal(0, .12, (n, 24, 3))
-    pose[:, (10, 11, 22, 23)] = 0
-    pose[:, (12, 15)] *= 1.6
-    for side, (hip, knee, shoulder, elbow) in ((1, (1, 4, 16, 18)), (-1, (2, 5, 17, 19))):
-        pose[:, hip] = rng.normal((-.25, 0, .1 * side), (.45, .2, .15), (n, 3))
-        pose[:, hip, 0] = pose[:, hip, 0].clip(-1.8, .6)
-        pose[:, knee, 0] = np.abs(rng.normal(0, .5, n)).clip(max=2.2)
-        pose[:, shoulder, 0] = rng.normal(0, .3, n)
-        pose[:, shoulder, 1] = rng.normal(-.25 * side, .4, n)
-        pose[:, shoulder, 2] = -side * np.radians(rng.uniform(0, 75, n))
-        pose[:, elbow, 1] = -side * np.abs(rng.normal(0, .7, n)).clip(max=2.3)
-    turn = np.zeros((2, n, 3))
-    turn[0, :, 1] = np.radians(rng.uniform(-yaw, yaw, n))
-    turn[1, :, (0, 2)] = rng.normal((np.pi, 0), .12, (n, 2)).T
-    upright, tilted = axis_angle_to_matrix(torch.from_numpy(turn))
-    pose[:, 0] = matrix_to_axis_angle(tilted @ upright).numpy()
-    return pose.astype(np.float32)
-
-
-def render_set(path: Path, n: int, size: int, seed: int, yaw: float = 60, n_clutter: int = 3,
-               n_occluders: int = 1) -> None:
-    """Writes n rendered people; prints progress. The file is whole or not there."""
-    rng, arrays = np.random.default_rng(seed), make_body()
-    body, skeleton = Body(arrays), Skeleton(arrays)
-    faces = arrays['f'].astype(np.int64)
-    parts = face_parts(arrays['weights'], faces)
-    pose, betas = sample_poses(rng, n, yaw), rng.normal(0, 1, (n, N_BETAS)).clip(-2.5, 2.5)
-    betas = betas.astype(np.float32)
-    images, whole = np.empty((n, size, size, 3), np.uint8), np.empty((n, size, size), np.uint8)
-    hidden = np.empty((n, size, size), bool)
-    keypoints = np.empty((n, 24, 3), np.float32)
-    print(f'rendering {n} people of {size} pixels into {path}', flush=True)
-    for start in range(0, n, 64):
-        rows = slice(start, start + 64)
-        rotations = axis_angle_to_matrix(torch.from_numpy(pose[rows]))
-        shape = torch.from_numpy(betas[rows])
-        vertices, points = body(shape, rotations)[0].numpy(), skeleton(shape, rotations)[0]
-        cameras = np.stack([_look_at(rng, mesh) for mesh in vertices])
-        projected = project(points, torch.from_numpy(cameras)).numpy()
-        keypoints[rows] = np.concatenate([(projected + 1) * size / 2,
-                                          np.ones_like(projected[..., :1])], axis=-1)
-        for row, mesh, camera in zip(range(n)[rows], vertices, cameras):
-            images[row], whole[row], hidden[row] = scene(
-                rng, mesh, faces, parts, camera, size, n_clutter, rng.integers(n_occluders + 1))
-        if sys.stdout.isatty():
-            done = min(start + 64, n)
-            print(f'\r{done} of {n}', end='' if done < n else '\n', flush=True)
-    labels = np.where(hidden, 0, whole)
-    visible = (labels > 0).sum(axis=(1, 2)) / (whole > 0).sum(axis=(1, 2)).clip(min=1)
-    write_npz(path, {'images': images, 'labels': labels, 'whole': whole, 'part': keypoints,
-                     'pose': pose.reshape(n, 72), 'shape': betas, 'visible': visible,
-                     'center': np.full((n, 2), size / 2, np.float32),
-                     'scale': np.full(n, size / 200, np.float32)})
-
-
-def _look_at(rng, vertices: np.ndarray) -> np.ndarray:
-    """A camera (s, tx, ty) that sees a body (V, 3), a little beside its middle."""
-    low, high = vertices[:, :2].min(axis=0), vertices[:, :2].max(axis=0)
-    scale = 2 / (rng.uniform(1.05, 1.3) * (high - low).max())
-    shift = rng.normal(0, .04, 2) / scale
-    return np.float32([scale, *(shift - (low + high) / 2)])
 
 
 # ---- annotations --------------------------------------------------------------------------------
@@ -360,6 +290,44 @@ class People(Dataset):
         which, _ = rasterise(to_pixels(vertices, camera, size), vertices[:, 2], self.faces,
                              (size, size))
         return np.where(which >= 0, self.parts[which], 0)
+
+
+# ---- mixtures ---------------------------------------------------------------------------------
+
+class Mixture:
+    """Batches of several sets in given shares; order and augmentation follow from seed and epoch.
+
+    Each of n_ranks processes gets every n_ranks-th sample of the same order.
+    """
+
+    def __init__(self, sets: list[People], shares, batch_size: int, seed: int, workers: int = 0,
+                 rank: int = 0, n_ranks: int = 1):
+        self.sets, self.batch_size, self.seed, self.workers = sets, batch_size, seed, workers
+        self.rank, self.n_ranks = rank, n_ranks
+        self.data, shares = ConcatDataset(sets), np.array(shares) / sum(shares)
+        self.counts = np.floor(shares * len(self.data)).astype(int)
+        self.n_batches = int(self.counts.sum()) // (batch_size * n_ranks)
+        if not self.n_batches:
+            raise ValueError(f'found {self.counts.sum()} samples, expected at least a batch of '
+                             f'{batch_size * n_ranks}')
+
+    def epoch(self, number: int) -> DataLoader:
+        """The batches of an epoch."""
+        rng = np.random.default_rng((self.seed, number))
+        rows, start = [], 0
+        for part, count in zip(self.sets, self.counts):
+            whole, rest = divmod(count, len(part))
+            rows.append(start + np.concatenate([np.tile(np.arange(len(part)), whole),
+                                                rng.permutation(len(part))[:rest]]))
+            start += len(part)
+            getattr(part, 'dataset', part).epoch = number
+        order = rng.permutation(np.concatenate(rows))
+        order = order[:self.n_batches * self.batch_size * self.n_ranks]
+        batches = order.reshape(self.n_batches, -1)[:, self.rank::self.n_ranks].tolist()
+        return DataLoader(self.data, batch_sampler=batches, num_workers=self.workers)
+
+    def close(self) -> None:
+        """Nothing to end: workers live for an epoch."""
 
 
 # ---- the command line ---------------------------------------------------------------------------

@@ -3,10 +3,13 @@
 After Kocabas et al., "PARE: Part attention regressor for 3D human body estimation", ICCV 2021; the
 ResNet is of He et al., CVPR 2016, with the names of torchvision, so that its weights fit.
 """
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, interpolate
 
-from pare.body import N_BETAS, rotation_6d_to_matrix
+from pare.body import N_BETAS, relative_rotations, rotation_6d_to_matrix
 
 N_PARTS = 24
 
@@ -61,32 +64,39 @@ def shortcut(n_in: int, n_out: int, stride: int) -> nn.Module:
 
 
 class ResNet(nn.Module):
-    """ResNet-18 or 50 up to its last feature map (B, C, R / 32, R / 32).
+    """ResNet-18 or 50 up to its last map, of R / 32 pixels.
 
-    `width` is the channels of the first stage, 64 in the original; with last_stride 1 the map is
-    (R / 16, R / 16).
+    `width` is the channels of the first stage, 64 in the original. For small images `fine` begins
+    with a 3 x 3 convolution and no pooling, so that all maps are twice as wide. `channels` are
+    those of the four stages.
     """
 
-    def __init__(self, depth: int = 50, width: int = 64, last_stride: int = 2):
+    def __init__(self, depth: int = 50, width: int = 64, fine: bool = False):
         super().__init__()
         block, counts = {18: (BasicBlock, (2, 2, 2, 2)), 50: (Bottleneck, (3, 4, 6, 3))}[depth]
-        self.conv1, self.bn1 = conv(3, width, 7, 2), nn.BatchNorm2d(width)
-        self.relu, self.maxpool = nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)
+        self.conv1, self.bn1 = conv(3, width, 3 if fine else 7, 2), nn.BatchNorm2d(width)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.Identity() if fine else nn.MaxPool2d(3, 2, 1)
+        self.channels = [block.expansion * (width << stage) for stage in range(4)]
         n_in = width
-        for stage, (count, stride) in enumerate(zip(counts, (1, 2, 2, last_stride))):
+        for stage, (count, stride) in enumerate(zip(counts, (1, 2, 2, 2))):
             layers = []
             for number in range(count):
                 layers.append(block(n_in, width << stage, 1 if number else stride))
-                n_in = block.expansion * (width << stage)
+                n_in = self.channels[stage]
             setattr(self, f'layer{stage + 1}', nn.Sequential(*layers))
-        self.n_features = n_in
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, mode='fan_out', nonlinearity='relu')
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
-        return self.layer4(self.layer3(self.layer2(self.layer1(x))))
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """The maps of the four stages, each half as wide as the one before."""
+        x = self.maxpool(self.relu(self.bn1(self.conv1(image))))
+        stages = []
+        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = layer(x)
+            stages.append(x)
+        return stages
 
     def load(self, state: dict) -> tuple[list[str], list[str]]:
         """Takes weights in torchvision's names, bare, prefixed, or within a checkpoint.
@@ -120,7 +130,7 @@ PREFIXES = ('', 'module.', 'backbone.', 'module.backbone.', 'encoder.', 'module.
 
 def start_at(layer: nn.Linear, values) -> nn.Linear:
     """The layer with small weights and these values as bias, so that it begins there."""
-    nn.init.xavier_uniform_(layer.weight, gain=.01)
+    nn.init.xavier_uniform_(layer.weight, gain=.1)
     layer.bias.data = torch.as_tensor(values, dtype=torch.float32)
     return layer
 
@@ -131,12 +141,12 @@ CAMERA = (.9, 0., 0.)
 
 
 class Plain(nn.Module):
-    """ResNet and MLP: the mean of the feature map, two layers, then pose, shape and camera."""
+    """ResNet and MLP: the mean of the last map, two layers, then pose, shape and camera."""
 
     def __init__(self, backbone: ResNet, width: int = 1024):
         super().__init__()
         self.backbone = backbone
-        self.mlp = nn.Sequential(nn.Linear(backbone.n_features, width), nn.ReLU(inplace=True),
+        self.mlp = nn.Sequential(nn.Linear(backbone.channels[-1], width), nn.ReLU(inplace=True),
                                  nn.Dropout(.5), nn.Linear(width, width), nn.ReLU(inplace=True),
                                  nn.Dropout(.5))
         self.pose = start_at(nn.Linear(width, 6 * 24), UPRIGHT + 23 * IDENTITY)
@@ -144,83 +154,176 @@ class Plain(nn.Module):
         self.camera = start_at(nn.Linear(width, 3), CAMERA)
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
-        x = self.mlp(self.backbone(image).mean(dim=(2, 3)))
-        return {'rotations': rotation_6d_to_matrix(self.pose(x).unflatten(1, (24, 6))),
-                'betas': self.shape(x), 'camera': self.camera(x)}
+        x = self.mlp(self.backbone(image)[-1].mean(dim=(2, 3))).float()
+        with torch.autocast(image.device.type, enabled=False):
+            return {'rotations': rotation_6d_to_matrix(self.pose(x).unflatten(1, (24, 6))),
+                    'betas': self.shape(x), 'camera': self.camera(x)}
 
 
-class Branch(nn.Sequential):
-    """Upsampling by two, 3 x 3 convolution, batch norm, ReLU; `steps` times."""
+class Branch(nn.Module):
+    """Upsampling by two, 3 x 3 convolution, batch norm, ReLU; `steps` times.
 
-    def __init__(self, n_in: int, width: int, steps: int):
-        super().__init__(*(layer for step in range(steps) for layer in (
-            nn.Upsample(scale_factor=2, mode='bilinear'), conv(width if step else n_in, width, 3),
-            nn.BatchNorm2d(width), nn.ReLU(inplace=True))))
+    With `skips` the map of the stage of the same size is added before each convolution, so that
+    places are as sharp as in the early stages.
+    """
+
+    def __init__(self, channels: list[int], width: int, steps: int, skips: bool):
+        super().__init__()
+        self.top = nn.Conv2d(channels[-1], width, 1) if skips else nn.Identity()
+        self.skips = nn.ModuleList(nn.Conv2d(n, width, 1)
+                                   for n in channels[-2:-2 - steps:-1] if skips)
+        self.steps = nn.ModuleList(
+            nn.Sequential(conv(width if skips or step else channels[-1], width, 3),
+                          nn.BatchNorm2d(width), nn.ReLU(inplace=True)) for step in range(steps))
+
+    def forward(self, stages: list[Tensor]) -> Tensor:
+        x = self.top(stages[-1])
+        for number, step in enumerate(self.steps):
+            x = interpolate(x, scale_factor=2, mode='bilinear')
+            if self.skips:
+                x = x + self.skips[number](stages[-2 - number])
+            x = step(x)
+        return x
 
 
 class PartMLPs(nn.Module):
-    """An MLP of its own for each part, or one for all: (B, 24, C) to (B, 24, 6)."""
+    """An MLP of its own for each part, or one for all: (B, 24, sizes[0]) to (B, 24, sizes[-1])."""
 
-    def __init__(self, n_in: int, width: int, shared: bool = False):
+    def __init__(self, sizes: list[int], shared: bool):
         super().__init__()
         n = 1 if shared else N_PARTS
-        self.weight_1 = nn.Parameter(torch.randn(n, n_in, width) * (2 / n_in) ** .5)
-        self.bias_1 = nn.Parameter(torch.zeros(n, 1, width))
-        self.weight_2 = nn.Parameter(torch.randn(n, width, 6) * .01 / width ** .5)
-        self.bias_2 = nn.Parameter(torch.tensor([UPRIGHT, *(23 * [IDENTITY])])[:, None])
+        self.weights = nn.ParameterList(torch.randn(n, n_in, n_out) * (2 / n_in) ** .5
+                                        for n_in, n_out in zip(sizes, sizes[1:]))
+        self.biases = nn.ParameterList(torch.zeros(n, 1, n_out) for n_out in sizes[1:])
+        self.weights[-1].data *= .05
 
     def forward(self, x: Tensor) -> Tensor:
-        x = (x.transpose(0, 1) @ self.weight_1 + self.bias_1).relu()  # (24, B, width)
-        return (x @ self.weight_2 + self.bias_2).transpose(0, 1)
+        x = x.transpose(0, 1)                                       # (24, B, C)
+        for number, (weight, bias) in enumerate(zip(self.weights, self.biases)):
+            x = torch.baddbmm(bias, x.relu() if number else x, weight.expand(N_PARTS, -1, -1))
+        return x.transpose(0, 1)
 
 
 class Pare(nn.Module):
     """Part attention: a 2D branch finds the parts, a 3D branch describes them, and each part's pose
     comes from the features where the part is.
 
-    The maps are four times smaller than the image. `shared` gives all parts one MLP.
+    `steps` are those of the 2D and the 3D branch. With `placed`, which a small network needs, the
+    attention has maps of its own beside those of the part labels, whose expected places are
+    supervised; each MLP sees all places; and it finds its part's rotation in the camera's frame,
+    which an image shows, in place of the rotation relative to the parent.
     """
 
-    def __init__(self, backbone: ResNet, width: int = 256, steps: int = 3, shared: bool = False):
+    def __init__(self, backbone: ResNet, width: int, steps: tuple[int, int], hidden: list[int],
+                 skips: bool, placed: bool, shared: bool):
         super().__init__()
-        self.backbone = backbone
-        self.branch_2d = Branch(backbone.n_features, width, steps)
-        self.branch_3d = Branch(backbone.n_features, width, steps)
+        self.backbone, self.placed, n_places = backbone, placed, 2 * N_PARTS if placed else 2
+        self.branch_2d = Branch(backbone.channels, width, steps[0], skips)
+        self.branch_3d = Branch(backbone.channels, width, steps[1], skips)
         self.parts = nn.Conv2d(width, 1 + N_PARTS, 1)  # the first is the background
+        if placed:
+            self.joints = nn.Conv2d(width, N_PARTS, 1)
         self.reduce = nn.Conv2d(width, width // 4, 1)
-        self.pose = PartMLPs(width + 2, width, shared)
-        self.shape = start_at(nn.Linear(N_PARTS * width // 4, N_BETAS), N_BETAS * (0.,))
-        self.camera = start_at(nn.Linear(N_PARTS * width // 4, 3), CAMERA)
+        self.pose = PartMLPs([width + n_places, *hidden, 6], shared)
+        self.start = start_rotations(placed)
+        n_all = N_PARTS * (width // 4 + 2 * placed)
+        self.shape = start_at(nn.Linear(n_all, N_BETAS), N_BETAS * (0.,))
+        self.camera = start_at(nn.Linear(n_all, 3), CAMERA)
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
-        x = self.backbone(image)                                    # (B, C, h, w)
-        parts, features = self.parts(self.branch_2d(x)), self.branch_3d(x)
-        attention = parts[:, 1:].flatten(2).softmax(dim=2)          # (B, 24, HW), each sums to 1
-        pooled = attention @ features.flatten(2).mT                 # (B, 24, width)
-        small = attention @ self.reduce(features).flatten(2).mT     # (B, 24, width / 4)
-        where = attention @ self.grid(parts)                        # (B, 24, 2)
-        six = self.pose(torch.cat([pooled, where], dim=2))
-        return {'rotations': rotation_6d_to_matrix(six), 'betas': self.shape(small.flatten(1)),
-                'camera': self.camera(small.flatten(1)), 'parts': parts,
-                'attention': attention.unflatten(2, parts.shape[2:])}
+        stages = self.backbone(image)
+        seen, features = self.branch_2d(stages), self.branch_3d(stages)
+        parts = self.parts(seen)                                    # (B, 25, H, W)
+        joints = self.joints(seen) if self.placed else parts[:, 1:]
+        features = torch.cat([features, self.reduce(features)], dim=1)
+        with torch.autocast(image.device.type, enabled=False):
+            attention = joints.float().flatten(2).softmax(dim=2)    # (B, 24, HW), each sums to 1
+            places = attention @ grid(joints)                       # (B, 24, 2)
+            attention = attention.unflatten(2, joints.shape[2:])
+            pooled = pool(features.float(), attention)              # (B, 24, width + width / 4)
+            return {'parts': parts, 'attention': attention} | self.regress(pooled, places)
 
-    @staticmethod
-    def grid(maps: Tensor) -> Tensor:
-        """Places (HW, 2) of the pixels of maps (B, C, H, W), x and y, from -1 to 1."""
-        ys, xs = (torch.arange(n, device=maps.device, dtype=maps.dtype) * 2 / n + 1 / n - 1
-                  for n in maps.shape[2:])
-        return torch.stack(torch.meshgrid(xs, ys, indexing='xy'), dim=-1).flatten(0, 1)
+    def regress(self, pooled: Tensor, places: Tensor) -> dict[str, Tensor]:
+        """The body of features (B, 24, width + width / 4) of the parts and of their places
+        (B, 24, 2)."""
+        width = self.parts.in_channels
+        pooled, small = pooled[..., :width], pooled[..., width:].flatten(1)
+        context = places
+        if self.placed:
+            context = places.flatten(1)[:, None].expand(-1, N_PARTS, -1)
+            small = torch.cat([small, places.flatten(1)], dim=1)
+        six = self.start.to(places) + self.pose(torch.cat([pooled, context], dim=2))
+        rotations = rotation_6d_to_matrix(six)
+        if self.placed:
+            rotations = relative_rotations(rotations)
+        return {'rotations': rotations, 'betas': self.shape(small), 'camera': self.camera(small),
+                'places': places}
 
 
-SIZES = {  # of the backbone; channels of a branch, its steps; nodes of the plain head
-    'small': {'depth': 18, 'width': 16, 'last_stride': 1, 'branch': 32, 'steps': 2, 'mlp': 512},
-    'full': {'depth': 50, 'width': 64, 'last_stride': 2, 'branch': 256, 'steps': 3, 'mlp': 1024}}
+def start_rotations(in_camera: bool) -> Tensor:
+    """Six numbers (24, 6) of a body upright before the camera, at rest."""
+    return torch.tensor([UPRIGHT, *(23 * [UPRIGHT if in_camera else IDENTITY])])
 
 
-def build(kind: str, size: str, shared: bool = False) -> nn.Module:
-    """The regressor of a kind, mlp or pare, and of one of SIZES."""
+def grid(maps: Tensor) -> Tensor:
+    """Places (HW, 2) of the pixels of maps (B, C, H, W), x and y, from -1 to 1, float32."""
+    ys, xs = (torch.arange(n, device=maps.device) * 2 / n + 1 / n - 1 for n in maps.shape[2:])
+    return torch.stack(torch.meshgrid(xs, ys, indexing='xy'), dim=-1).flatten(0, 1)
+
+
+def pool(features: Tensor, attention: Tensor) -> Tensor:
+    """Means (B, 24, C) of features (B, C, h, w), weighted by attention (B, 24, H, W), which is
+    summed over cells where the features are coarser."""
+    ratio = attention.shape[2] // features.shape[2]
+    attention = ratio ** 2 * avg_pool2d(attention, ratio)
+    return attention.flatten(2) @ features.flatten(2).mT
+
+
+SIZES = {  # of the backbone, the branches with their steps, the MLPs of the parts, the plain head
+    'small': {'depth': 18, 'width': 16, 'fine': True, 'branch': 32, 'steps': (3, 2),
+              'hidden': [128, 128], 'skips': True, 'mlp': 512},
+    'full': {'depth': 50, 'width': 64, 'fine': False, 'branch': 256, 'steps': (3, 3),
+             'hidden': [256], 'skips': False, 'mlp': 1024}}
+
+
+def build(kind: str, size: str, placed: bool = True, shared: bool = False) -> nn.Module:
+    """The regressor of a kind, mlp or pare, and of one of SIZES; placed and shared as in Pare."""
     sizes = SIZES[size]
-    backbone = ResNet(sizes['depth'], sizes['width'], sizes['last_stride'])
+    backbone = ResNet(sizes['depth'], sizes['width'], sizes['fine'])
     if kind == 'mlp':
         return Plain(backbone, sizes['mlp'])
-    return Pare(backbone, sizes['branch'], sizes['steps'], shared)
+    return Pare(backbone, sizes['branch'], sizes['steps'], sizes['hidden'], sizes['skips'], placed,
+                shared)
+
+
+def load_model(path: Path, device: torch.device) -> tuple[nn.Module, dict]:
+    """A regressor as pare.training saved it, in evaluation mode, and its options.
+
+    Raises OSError, or ValueError with the file for what holds no such weights.
+    """
+    try:
+        found = torch.load(path, map_location=device, weights_only=True)
+        options = found['options']
+        model = build(*(options[key] for key in ('kind', 'size', 'placed', 'shared')))
+        model.load_state_dict(found['weights'])
+    except OSError as error:
+        raise type(error)(f'{path}: {error.strerror}, expected weights of pare.training') from error
+    except Exception as error:  # what is no checkpoint can raise nearly anything
+        raise ValueError(f'{path}: found no weights of pare.training '
+                         f'({type(error).__name__})') from error
+    return model.to(device).eval(), options
+
+
+def load_backbone(model: nn.Module, path: Path) -> None:
+    """Puts weights in torchvision's names into the backbone and says what was found."""
+    try:
+        state = torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as error:
+        raise ValueError(f'{path}: found no weights ({type(error).__name__}), expected a '
+                         f'state_dict') from error
+    try:
+        missing, unused = model.backbone.load(state)
+    except ValueError as error:
+        raise ValueError(f'{path}: {error}') from error
+    print(f'{path}: {len(missing)} weights of the backbone missing {missing[:3]}, {len(unused)} '
+          f'not used {unused[:3]}')

@@ -1,0 +1,62 @@
+"""Errors of a regressor over batches: 3D joints from the pelvis, and 2D keypoints in the crop."""
+import torch
+from torch import Tensor, nn
+
+from metrics import cal_mpjpe, cal_pa_mpjpe
+from pare.body import Skeleton, project
+from pare.losses import HIPS
+
+
+def to(device: torch.device, batch: dict) -> dict:
+    return {key: value.to(device, non_blocking=True) for key, value in batch.items()}
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, batches, skeleton: Skeleton, device: torch.device) -> dict:
+    """Joints of H36M or, without them, keypoints: found and true (N, K, 3), in metres from the
+    pelvis; and how far the keypoints fall off (N, 24), -1 to 1 being the crop, NaN where they are
+    unknown or something hides them."""
+    model.eval()
+    result = {'found': [], 'true': [], 'off': []}
+    for batch in batches:
+        batch = to(device, batch)
+        output = model(batch['image'])
+        for key, part in (('found', output), ('true', batch)):
+            keypoints, joints = skeleton(part['betas'], part['rotations'])
+            if key == 'found':
+                offset = project(keypoints, output['camera']) - batch['keypoints'][..., :2]
+            points = joints if joints.shape[1] else keypoints
+            centre = points[:, :1] if joints.shape[1] else points[:, HIPS].mean(1, keepdim=True)
+            result[key].append((points - centre).cpu())
+        result['off'].append(torch.where(visible(batch), offset.norm(dim=-1), torch.nan).cpu())
+    return {key: torch.cat(parts) for key, parts in result.items()}
+
+
+def visible(batch: dict) -> Tensor:
+    """Which keypoints (B, 24) are known and lie on a part that is seen; all known ones where no
+    part is labelled."""
+    labels, xy = batch['labels'], batch['keypoints'][..., :2]
+    side = labels.shape[1]
+    column, row = ((xy + 1) * side / 2).long().clamp(0, side - 1).unbind(dim=-1)
+    on_body = labels.flatten(1).gather(1, row * side + column) != 0
+    return (batch['keypoints'][..., 2] > 0) & on_body
+
+
+def validate(model, batches, skeleton, device, resolution: int) -> dict[str, float]:
+    """MPJPE and PA-MPJPE in mm; how far visible keypoints fall off, in pixels of the crop."""
+    found = evaluate(model, batches, skeleton, device)
+    return {'val_mpjpe': 1000 * cal_mpjpe(found['found'], found['true']).item(),
+            'val_pa_mpjpe': 1000 * cal_pa_mpjpe(found['found'], found['true']).item(),
+            'val_pixels': found['off'].nanmean().item() * resolution / 2}
+
+
+@torch.no_grad()
+def mean_pose(betas: Tensor, rotations: Tensor, skeleton: Skeleton) -> Tensor:
+    """The constant that a regressor must beat: the mean joints (K, 3) of people (N, 10),
+    (N, 24, 3, 3), in metres from the pelvis."""
+    device, sums = skeleton.rows.device, 0.
+    for rows in torch.arange(len(betas)).split(1000):
+        points, joints = skeleton(betas[rows].float().to(device), rotations[rows].to(device))
+        centre = joints[:, :1] if joints.shape[1] else points[:, HIPS].mean(dim=1, keepdim=True)
+        sums = sums + ((joints if joints.shape[1] else points) - centre).sum(dim=0)
+    return (sums / len(betas)).cpu()
