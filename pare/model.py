@@ -107,8 +107,12 @@ class ResNet(nn.Module):
                 found[short] = name
         if not found:
             raise ValueError('found no weights of a ResNet, expected names such as conv1.weight')
-        self.load_state_dict({short: state[name] for short, name in found.items()}, strict=False)
         unused = sorted(set(state) - set(found.values()))
+        deeper = [name for name in unused if name.startswith('layer')]
+        if deeper:
+            raise ValueError(f'{deeper[0]}: found a ResNet of more layers, expected one as deep as '
+                             f'this')
+        self.load_state_dict({short: state[name] for short, name in found.items()}, strict=False)
         return sorted(set(own) - set(found)), unused
 
 

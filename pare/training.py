@@ -24,9 +24,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 from torch.utils.data import ConcatDataset, DataLoader, Subset
 
 from metrics import cal_mpjpe, cal_pa_mpjpe
-from pare.body import KEYPOINTS, Skeleton, load_body, make_body, project
+from pare.body import KEYPOINTS, Skeleton, project
 from pare.data import People, render_set
+from pare.files import load_body
+from pare.formats import read_weights
 from pare.model import build
+from pare.standin import make_body
 
 TRAIN_FILE, TEST_FILE = Path('people_train.npz'), Path('people_test.npz')
 N_TRAIN, N_TEST = 6000, 500
@@ -288,11 +291,7 @@ def restore(args: argparse.Namespace, parts: dict) -> list:
 
 def load_backbone(model: nn.Module, path: Path) -> None:
     """Puts weights in torchvision's names into the backbone and says what was found."""
-    try:
-        state = torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as error:
-        raise ValueError(f'{path}: found no weights ({type(error).__name__}), expected a '
-                         f'state_dict') from error
+    state = read_weights(path)
     try:
         missing, unused = model.backbone.load(state)
     except ValueError as error:
@@ -417,10 +416,13 @@ def prepare(args: argparse.Namespace) -> tuple[list, object, People, dict]:
         args.shares.append(float(share) if share else len(sets[-1]))
     if args.val:
         val_set = People(args.val, arrays, args.images, args.resolution)
+    elif len(sets[0]) < 2:
+        raise ValueError(f'{sets[0].path}: found 1 sample, expected more, to train on and to '
+                         f'validate; --val names others to validate')
     else:  # the end of the first set
         plain = copy(sets[0])
         plain.seed = None  # not augmented
-        held_out = round(.95 * len(plain))
+        held_out = min(round(.95 * len(plain)), len(plain) - 1)
         val_set = Subset(plain, range(held_out, len(plain)))
         sets[0] = Subset(sets[0], range(held_out))
     test_set = val_set if args.train else People(TEST_FILE, arrays, args.images, args.resolution)
