@@ -42,7 +42,7 @@ class _Unpickler(pickle._Unpickler):  # the one in Python: of the one in C not e
     """
 
     def __init__(self, raw: bytes, known):
-        super().__init__(io.BytesIO(raw), encoding='latin1')  # Python 2 did not tell text from bytes
+        super().__init__(io.BytesIO(raw), encoding='latin1')  # as Python 2 wrote bytes
         self.known, self.room, self.size, self.memo = known, FREE + len(raw) // 4, len(raw), []
 
     def find_class(self, module: str, name: str) -> _Call:
@@ -102,9 +102,10 @@ class _Unpickler(pickle._Unpickler):  # the one in Python: of the one in C not e
     def refuse(self):
         raise ValueError('an opcode that no file of arrays needs')
 
-    load_empty_set, load_additems = pickle._Unpickler.load_empty_list, pickle._Unpickler.load_appends
-    load_frozenset, load_newobj = pickle._Unpickler.load_list, load_reduce
-    load_bytearray8 = pickle._Unpickler.load_binbytes8
+    load_empty_set = pickle._Unpickler.load_empty_list  # a set hashes what it holds
+    load_additems, load_frozenset = pickle._Unpickler.load_appends, pickle._Unpickler.load_list
+    load_bytearray8 = pickle._Unpickler.load_binbytes8  # whose size is not laid out before
+    load_newobj = load_reduce
 
 
 def _counted(step):
@@ -264,8 +265,8 @@ def read_pickle(path, keys, makers=MAKERS) -> dict:
         try:
             found[key] = builder.make(value) if key in keys else None
         except Exception as error:
-            raise ValueError(f'{path}: key {key}: found {one_line(error)}, expected plain arrays of '
-                             f'numbers') from error
+            raise ValueError(f'{path}: key {key}: found {one_line(error)}, expected plain arrays '
+                             f'of numbers') from error
     return found
 
 

@@ -1,133 +1,30 @@
-"""Samples to learn from: rendered people, annotations of photographs, 3DPW.
-
-    python -m pare.data render people.npz --n 6000 --size 64
-    python -m pare.data convert-3dpw sequenceFiles/train 3dpw_train.npz
+"""Samples to learn from: crops of photographs with what is known of who is in them.
 
 A set is an .npz in the keys of SPIN (Kolotouros et al., ICCV 2019): imgname, center, scale (side of
-the box / 200) and of pose, shape, gender, has_smpl, part, S what there is. A rendered set has the
-arrays images, labels of what is seen and whole, labels as if nothing hid the body, in place of
-imgname.
+the box / 200) and of pose, shape, gender, has_smpl, part, S what there is. Boxes and keypoints are
+in pixels of the photograph as it is seen, turned by its EXIF tag. A rendered set (see
+pare.people) has the arrays images and labels in place of imgname.
 """
-import argparse
+import math
+import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
-from pare.body import (KEYPOINTS, N_BETAS, Body, Skeleton, axis_angle_to_matrix,
-                       matrix_to_axis_angle, read_npz, read_pickle, write_npz)
+from data import one_line
+from pare.body import N_BETAS, Body, Skeleton, axis_angle_to_matrix, fit_camera
+from pare.files import load_annotations
 from pare.render import face_parts, rasterise, to_pixels
 
 MEAN, STD = np.float32([.485, .456, .406]), np.float32([.229, .224, .225])  # of ImageNet, RGB
 FLIP_JOINTS = [0, 2, 1, 3, 5, 4, 6, 8, 7, 9, 11, 10, 12, 14, 13, 15, 17, 16, 19, 18, 21, 20, 23, 22]
 FLIP_LABELS = np.array([0, *(1 + joint for joint in FLIP_JOINTS)])
 FLIP_KEYPOINTS = [5, 4, 3, 2, 1, 0, 11, 10, 9, 8, 7, 6, *range(12, 20), 21, 20, 23, 22]
-
-
-# ---- annotations --------------------------------------------------------------------------------
-
-def load_annotations(path, fits=None) -> dict[str, np.ndarray]:
-    """Reads a set of samples and checks it; `fits` is a file of `load_fits` for its rows.
-
-    Adds has_smpl (N,) where it is missing. Raises OSError, or ValueError with file and key.
-    """
-    found = read_npz(path)
-    rendered = 'images' in found
-    n = len(found.get('center', ()))
-    expected = {'center': (n, 2), 'scale': (n,), 'pose': (n, 72), 'shape': (n, N_BETAS),
-                'part': (n, 24, 3), 'S': (n, 24, 4), 'has_smpl': (n,), 'gender': (n,)}
-    for key in ('images' if rendered else 'imgname', 'center', 'scale'):
-        if key not in found or not len(found[key]):
-            raise ValueError(f'{path}: key {key} is missing or empty, expected imgname or images, '
-                             f'center and scale')
-    if fits is not None:
-        found |= load_fits(fits, n)
-    for key, shape in expected.items():
-        if key in found and found[key].shape != shape:
-            raise ValueError(f'{path}: key {key}: found shape {found[key].shape}, expected {shape}')
-        if key in found and found[key].dtype.kind == 'f' and not np.isfinite(found[key]).all():
-            raise ValueError(f'{path}: key {key}: found NaN or infinity, expected finite numbers')
-    if ('pose' in found) != ('shape' in found):
-        raise ValueError(f'{path}: found only one of pose and shape, expected both or neither')
-    if 'has_smpl' not in found:
-        found['has_smpl'] = np.full(n, 'pose' in found)
-    return found
-
-
-def load_fits(path, n: int) -> dict[str, np.ndarray]:
-    """Pose and shape that SPIN fitted to n samples: an .npy (n, 82), or its final fits, an .npz
-    with pose, betas and valid_fit, which says which are good. Raises OSError or ValueError."""
-    if Path(path).suffix == '.npz':
-        found = read_npz(path)
-        for key, expected in (('pose', (n, 72)), ('betas', (n, N_BETAS)), ('valid_fit', (n,))):
-            shape = getattr(found.get(key), 'shape', 'none')
-            if shape != expected:
-                raise ValueError(f'{path}: key {key}: found {shape}, expected {expected}, as the '
-                                 f'set has {n} samples')
-        return {'pose': found['pose'], 'shape': found['betas'],
-                'has_smpl': found['valid_fit'].astype(bool)}
-    try:
-        fits = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise ValueError(f'{path}: found no readable .npy ({error})') from error
-    if fits.shape != (n, 82):
-        raise ValueError(f'{path}: found shape {fits.shape}, expected {(n, 82)}, as the set has '
-                         f'{n} samples')
-    return {'pose': fits[:, :72], 'shape': fits[:, 72:]}
-
-
-def convert_3dpw(folder: Path) -> dict[str, np.ndarray]:
-    """The sequences (.pkl) of 3DPW as one set, as SPIN makes it: frames whose camera and points are
-    valid, the global rotation in the camera's frame, boxes 1.2 times the points."""
-    samples = []
-    paths = sorted(Path(folder).glob('*.pkl'))
-    if not paths:
-        raise ValueError(f'{folder}: found no .pkl, expected sequences of 3DPW')
-    for path in paths:
-        sequence = read_pickle(path)
-        for one, other in (('genders', 'gender'), ('poses2d', 'poses2D')):  # both are in use
-            sequence.setdefault(one, sequence.get(other))
-        for key in ('sequence', 'poses', 'betas', 'campose_valid', 'cam_poses', 'genders',
-                    'poses2d'):
-            if sequence.get(key) is None:
-                raise ValueError(f'{path}: key {key} is missing, expected a sequence of 3DPW')
-        genders, points = sequence['genders'], sequence['poses2d']
-        for person, pose in enumerate(sequence['poses']):
-            for frame in np.flatnonzero(sequence['campose_valid'][person]):
-                seen = points[person][frame][2] > 0
-                if not seen.any():
-                    continue
-                xy = points[person][frame][:2, seen]
-                low, high = xy.min(axis=1), xy.max(axis=1)
-                rotation = sequence['cam_poses'][frame][:3, :3] @ axis_angle_to_matrix(
-                    torch.from_numpy(np.array(pose[frame][:3], dtype=float))).numpy()
-                vector = matrix_to_axis_angle(torch.from_numpy(rotation)).numpy()
-                samples.append({
-                    'imgname': f'imageFiles/{sequence["sequence"]}/image_{frame:05}.jpg',
-                    'center': (low + high) / 2, 'scale': 1.2 * (high - low).max() / 200,
-                    'pose': np.concatenate([vector, pose[frame][3:72]]),
-                    'shape': np.asarray(sequence['betas'][person])[:N_BETAS],
-                    'gender': genders[person], 'part': _from_coco(points[person][frame])})
-    if not samples:
-        raise ValueError(f'{folder}: found no frame with a valid camera and 2D points')
-    stacked = {key: np.array([sample[key] for sample in samples]) for key in samples[0]}
-    return {key: array.astype(np.float32) if array.dtype == float else array
-            for key, array in stacked.items()}
-
-
-COCO = ('Nose', 'Neck', 'RShoulder', 'RElbow', 'RWrist', 'LShoulder', 'LElbow', 'LWrist', 'RHip',
-        'RKnee', 'RAnkle', 'LHip', 'LKnee', 'LAnkle', 'REye', 'LEye', 'REar', 'LEar')
-
-
-def _from_coco(points: np.ndarray) -> np.ndarray:
-    """Points (3, 18) with confidence as KEYPOINTS (24, 3)."""
-    part = np.zeros((24, 3))
-    for name, point in zip(COCO, points.T):
-        part[KEYPOINTS.index(name)] = point
-    return part
 
 
 # ---- the crop -----------------------------------------------------------------------------------
@@ -142,12 +39,29 @@ def crop_matrix(centre, side: float, resolution: int, angle: float = 0.,
     return np.column_stack([linear, resolution / 2 - linear @ np.asarray(centre)])
 
 
-def warp(image: Image.Image, matrix: np.ndarray, resolution: int,
-         how=Image.Resampling.BILINEAR) -> np.ndarray:
-    """The crop of an image by `crop_matrix`; black outside."""
-    inverse = np.linalg.inv(np.vstack([matrix, (0, 0, 1)]))
-    return np.asarray(image.transform((resolution, resolution), Image.Transform.AFFINE,
-                                      inverse[:2].ravel(), how))
+def warp(image: Image.Image, matrix: np.ndarray, resolution: int) -> np.ndarray:
+    """The crop of an image by `crop_matrix`; black outside.
+
+    Pixels of a crop that is smaller than its box are means: the image is reduced by a whole number,
+    then warped onto a finer crop, and that is reduced. Without means fine patterns alias.
+    """
+    inverse = np.linalg.inv(np.vstack([matrix, (0, 0, 1)]))[:2]
+    pixels = math.sqrt(abs(np.linalg.det(inverse[:, :2])))  # of the image in one of the crop
+    before = max(int(pixels / 2), 1)
+    after = max(math.ceil(pixels / before - .1), 1)
+    image = image.reduce(before) if before > 1 else image
+    fine = image.transform((after * resolution, after * resolution), Image.Transform.AFFINE,
+                           (inverse / before / (after, after, 1)).ravel(),
+                           Image.Resampling.BILINEAR)
+    return np.asarray(fine.reduce(after) if after > 1 else fine)
+
+
+def warp_labels(labels: np.ndarray, matrix: np.ndarray, resolution: int) -> np.ndarray:
+    """The crop of labels (H, W) by `crop_matrix`, each the nearest; 0 outside."""
+    inverse = np.linalg.inv(np.vstack([matrix, (0, 0, 1)]))[:2]
+    return np.asarray(Image.fromarray(labels).transform(
+        (resolution, resolution), Image.Transform.AFFINE, inverse.ravel(),
+        Image.Resampling.NEAREST)).astype(np.int64)
 
 
 def augment(rng) -> dict:
@@ -167,16 +81,6 @@ def turn_sample(rotations: np.ndarray, points_3d: np.ndarray, angle: float, flip
     return (np.concatenate([turn @ rotations[:1], rotations[1:]]), points_3d @ mirror @ turn.T)
 
 
-def fit_camera(points_3d: np.ndarray, points_2d: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Camera (s, tx, ty) with which points (K, 3) fall on points (K, 2): weighted least squares."""
-    weight = weight[:, None] / max(weight.sum(), 1e-9)
-    centre_3d, centre_2d = (weight * points_3d[:, :2]).sum(0), (weight * points_2d).sum(0)
-    offset = points_3d[:, :2] - centre_3d
-    scale = (weight * offset * (points_2d - centre_2d)).sum()
-    scale /= max((weight * offset ** 2).sum(), 1e-9)
-    return np.float32([scale, *(centre_2d / max(scale, 1e-3) - centre_3d)])
-
-
 def standardise(image: np.ndarray, gain=1.) -> np.ndarray:
     """An image (H, W, 3) of bytes, its channels by a gain, as networks expect it (3, H, W)."""
     mean, std, gain = (np.float32(value).reshape(-1, 1, 1) for value in (MEAN, STD, gain))
@@ -184,12 +88,34 @@ def standardise(image: np.ndarray, gain=1.) -> np.ndarray:
     return ((image * gain).clip(max=255) / 255 - mean) / std
 
 
-def _readable(path: Path) -> bool:
+def read_photo(path: Path, small: bool = False) -> Image.Image:
+    """A photograph as it is seen: turned by its EXIF tag, RGB of 8 bits, white where it is clear.
+
+    `small` decodes a JPEG at an eighth of its size, which is enough to tell whether it is whole.
+    Raises ValueError, naming the file, where it cannot be read.
+    """
     try:
         with Image.open(path) as image:
-            image.draft('RGB', (32, 32))  # a JPEG is read to its end, but small
-            image.load()
-    except OSError:
+            if small:
+                image.draft('RGB', (32, 32))
+            image = ImageOps.exif_transpose(image)
+            if image.mode == 'F':
+                raise ValueError('of floating-point numbers, expected 8 or 16 bits')
+            if image.mode.startswith('I'):  # grey of 16 bits
+                image = Image.fromarray((np.asarray(image) / 257).clip(0, 255).astype(np.uint8))
+            if image.has_transparency_data:
+                clear = image.convert('RGBA')
+                image = Image.new('RGBA', image.size, 'white')
+                image.alpha_composite(clear)
+            return image.convert('RGB')
+    except Exception as error:  # what is damaged can raise nearly anything
+        raise ValueError(f'{path}: found no readable image ({one_line(error)})') from error
+
+
+def _readable(path: Path) -> bool:
+    try:
+        read_photo(path, small=True)
+    except ValueError:
         return False
     return True
 
@@ -199,14 +125,14 @@ class People(Dataset):
 
     image (3, R, R), standardised; labels (R / 4, R / 4) of parts, -1 where they are not known;
     keypoints (24, 3) in -1 to 1 with confidence; points_3d (24, 4) in metres with confidence, from
-    S; rotations (24, 3, 3), betas (10,), has_smpl. With `seed` samples are augmented, by the epoch;
-    where `amodal` is set labels are of hidden parts too.
+    S; rotations (24, 3, 3), betas (10,), has_smpl. Confidence is 0 for keypoints that the body does
+    not have. With `seed` samples are augmented, by the epoch.
     """
 
     def __init__(self, path, arrays: dict, images: Path = Path(), resolution: int = 64,
                  seed: int | None = None, fits=None):
         self.path, self.images, self.resolution, self.seed = path, Path(images), resolution, seed
-        self.epoch, self.amodal, self.set = 0, False, load_annotations(path, fits)
+        self.epoch, self.set = 0, load_annotations(path, fits)
         poses = self.set.get('pose', np.zeros((len(self), 72)))
         self.set['rotations'] = axis_angle_to_matrix(
             torch.from_numpy(poses).float().view(-1, 24, 3)).numpy()
@@ -221,19 +147,22 @@ class People(Dataset):
         """Raises ValueError, naming the file, where it cannot be read."""
         if 'images' in self.set:
             return Image.fromarray(self.set['images'][row])
-        path = self.images / str(self.set['imgname'][row])
-        try:
-            with Image.open(path) as image:
-                return image.convert('RGB')
-        except OSError as error:
-            raise ValueError(f'{path}: found no readable image ({error})') from error
+        return read_photo(self.images / str(self.set['imgname'][row]))
 
     def unreadable(self) -> np.ndarray:
-        """Which samples (N,) have no photograph that can be read to its end."""
+        """Which samples (N,) have no photograph that can be read to its end; prints progress."""
         if 'images' in self.set:
             return np.zeros(len(self), dtype=bool)
         names, of = np.unique(self.set['imgname'], return_inverse=True)
-        return np.array([not _readable(self.images / str(name)) for name in names])[of]
+        print(f'reading the {len(names)} photographs of {self.path}', flush=True)
+        good = []
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for one in pool.map(_readable, [self.images / str(name) for name in names]):
+                good.append(one)
+                if sys.stdout.isatty():
+                    print(f'\r{len(good)} of {len(names)}',
+                          end='' if len(good) < len(names) else '\n', flush=True)
+        return ~np.array(good)[of]
 
     def keep(self, rows: np.ndarray) -> None:
         """Leaves out all samples but these (N,)."""
@@ -262,6 +191,9 @@ class People(Dataset):
         rotations, turned = turn_sample(self.set['rotations'][row], points[:, :3], change['angle'],
                                         change['flip'])
         confidence = points[FLIP_KEYPOINTS if change['flip'] else slice(None), 3:]
+        known = self.skeleton.known.numpy()
+        keypoints[:, 2] *= known
+        confidence = confidence * known[:, None]
         sample = {'image': image, 'keypoints': keypoints,
                   'points_3d': np.concatenate([turned, confidence], axis=1),
                   'rotations': rotations,
@@ -274,18 +206,16 @@ class People(Dataset):
     def labels(self, row: int, matrix: np.ndarray, sample: dict) -> np.ndarray:
         """Parts (R / 4, R / 4) as the set has them, or else of the body drawn where its keypoints
         are, hidden or not, or -1 without."""
-        size, key = self.resolution // 4, 'whole' if self.amodal else 'labels'
-        if key in self.set:
-            labels = warp(Image.fromarray(self.set[key][row]), matrix / 4, size,
-                          Image.Resampling.NEAREST).astype(np.int64)
+        size = self.resolution // 4
+        if 'labels' in self.set:
+            labels = warp_labels(self.set['labels'][row], matrix / 4, size)
             mirrored = matrix[0, 0] * matrix[1, 1] < matrix[0, 1] * matrix[1, 0]
             return FLIP_LABELS[labels] if mirrored else labels
-        weight = sample['keypoints'][:, 2].numpy() * self.skeleton.known.numpy()
+        places, weight = sample['keypoints'][None].split((2, 1), dim=-1)
         if not sample['has_smpl'] or (weight > 0).sum() < 3:
             return np.full((size, size), -1)
         betas, rotations = sample['betas'][None], sample['rotations'][None]
-        points = self.skeleton(betas, rotations)[0][0].numpy()
-        camera = fit_camera(points, sample['keypoints'][:, :2].numpy(), weight)
+        camera = fit_camera(self.skeleton(betas, rotations)[0], places, weight[..., 0])[0].numpy()
         vertices = self.body(betas, rotations)[0][0].numpy()
         which, _ = rasterise(to_pixels(vertices, camera, size), vertices[:, 2], self.faces,
                              (size, size))
@@ -328,34 +258,3 @@ class Mixture:
 
     def close(self) -> None:
         """Nothing to end: workers live for an epoch."""
-
-
-# ---- the command line ---------------------------------------------------------------------------
-
-def main(argv=None) -> int:
-    parser = argparse.ArgumentParser(description='Makes and converts sets of samples.')
-    parser.error = lambda message: parser.exit(2, f'pare.data: {message}\n')
-    commands = parser.add_subparsers(dest='command', required=True)
-    render = commands.add_parser('render', help='people of the stand-in body',
-                                 formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    render.add_argument('out', type=Path)
-    for name, default, text in (('n', 6000, 'people'), ('size', 64, 'pixels'), ('seed', 0, 'seed')):
-        render.add_argument(f'--{name}', type=int, default=default, help=text)
-    convert = commands.add_parser('convert-3dpw', help='sequences of 3DPW')
-    convert.add_argument('folder', type=Path)
-    convert.add_argument('out', type=Path)
-    args = parser.parse_args(argv)
-    try:
-        if args.command == 'render':
-            render_set(args.out, args.n, args.size, args.seed)
-        else:
-            found = convert_3dpw(args.folder)
-            write_npz(args.out, found)
-            print(f'wrote {args.out}: {len(found["center"])} samples')
-    except (OSError, ValueError) as error:
-        parser.error(str(error))
-    return 0
-
-
-if __name__ == '__main__':
-    sys.exit(main())

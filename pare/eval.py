@@ -17,11 +17,12 @@ from torch.utils.data import DataLoader
 
 from metrics import cal_joint_error, cal_mpjpe, cal_pa_mpjpe
 from pare import plots
-from pare.body import (EVALUATED, H36M, Body, full_translation, load_body, make_body,
-                       matrix_to_axis_angle, write_npz)
-from pare.data import MEAN, STD, People, crop_matrix, standardise, warp
+from pare.body import EVALUATED, H36M, Body, full_translation, matrix_to_axis_angle
+from pare.data import MEAN, STD, People, crop_matrix, read_photo, standardise, warp
+from pare.files import load_body, write_npz
 from pare.model import build
 from pare.render import from_the_side, overlay
+from pare.standin import make_body
 from pare.training import TEST_FILE, by_visible, pick_device, to
 
 ROWS = [H36M.index(name) for name in EVALUATED]
@@ -96,7 +97,7 @@ def report(found: dict, note: str) -> None:
     print(f'''MPJPE     {mpjpe:7.1f} mm  {n} images, 14 joints, pelvis = regressor row 0; {note}
 PA-MPJPE  {pa:7.1f} mm  the same after Procrustes alignment
 vertices  {1000 * found['vertices'].mean():7.1f} mm  all vertices, not aligned''')
-    if 'pointed' in found:
+    if 'pointed' in found and (found['pointed'] >= 0).any():
         seen = found['pointed'] >= 0
         print(f'pointing  {100 * found["pointed"][seen].mean():7.1f} %   of {seen.sum()} visible '
               f'parts have the peak of their attention within a cell')
@@ -118,7 +119,7 @@ def score(args: argparse.Namespace) -> None:
     people = People(args.data, bodies['neutral'], args.images, options['resolution'])
     genders = ['neutral'] * len(people)
     if args.gt_gender == 'file' and args.body_dir and 'gender' in people.set:
-        genders = ['m' if str(gender).startswith('m') else 'f' for gender in people.set['gender']]
+        genders = people.set['gender'].tolist()
     found = measure(model, people, bodies, genders, device)
     report(found, f'true bodies {"of the gender in the file" if len(bodies) > 1 else "neutral"}')
     args.plots.mkdir(parents=True, exist_ok=True)
@@ -216,11 +217,7 @@ def run(args: argparse.Namespace) -> None:
     device = pick_device(args.device)
     model, options = load_model(args.model, device)
     arrays = load_body(args.body) if args.body else make_body()
-    try:
-        with Image.open(args.photo) as file:
-            photo = file.convert('RGB')
-    except OSError as error:
-        raise ValueError(f'{args.photo}: found no readable image ({error})') from error
+    photo = read_photo(args.photo)
     x, y, width, height = args.box or (0, 0, *photo.size)
     if width <= 0 or height <= 0 or x >= photo.width or y >= photo.height or min(
             x + width, y + height) <= 0:
@@ -259,7 +256,8 @@ def main(argv=None) -> int:
     if running:
         option('photo', type=Path, help='an image')
         option('--model', type=Path, default='pareModel', help='weights')
-        option('--box', type=float, nargs=4, metavar='N', help='x y w h of the person, in pixels')
+        option('--box', type=float, nargs=4, metavar='N', help='x y w h of the person, in '
+               'pixels of the photograph as it is seen')
         option('--out', type=Path, default='person.npz', metavar='FILE', help='parameters')
         option('--obj', type=Path, metavar='FILE', help='the mesh')
     else:

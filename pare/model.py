@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
 
 from pare.body import N_BETAS, relative_rotations, rotation_6d_to_matrix
+from pare.formats import read_weights
 
 N_PARTS = 24
 
@@ -117,8 +118,12 @@ class ResNet(nn.Module):
                 found[short] = name
         if not found:
             raise ValueError('found no weights of a ResNet, expected names such as conv1.weight')
-        self.load_state_dict({short: state[name] for short, name in found.items()}, strict=False)
         unused = sorted(set(state) - set(found.values()))
+        deeper = [name for name in unused if name.startswith('layer')]
+        if deeper:
+            raise ValueError(f'{deeper[0]}: found a ResNet of more layers, expected one as deep as '
+                             f'this')
+        self.load_state_dict({short: state[name] for short, name in found.items()}, strict=False)
         return sorted(set(own) - set(found)), unused
 
 
@@ -316,11 +321,7 @@ def load_model(path: Path, device: torch.device) -> tuple[nn.Module, dict]:
 
 def load_backbone(model: nn.Module, path: Path) -> None:
     """Puts weights in torchvision's names into the backbone and says what was found."""
-    try:
-        state = torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as error:
-        raise ValueError(f'{path}: found no weights ({type(error).__name__}), expected a '
-                         f'state_dict') from error
+    state = read_weights(path)
     try:
         missing, unused = model.backbone.load(state)
     except ValueError as error:

@@ -16,10 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pare.body import (N_BETAS, Body, Skeleton, axis_angle_to_matrix, make_body,
-                       matrix_to_axis_angle, project, write_npz)
+from pare.body import (N_BETAS, Body, Skeleton, axis_angle_to_matrix, matrix_to_axis_angle,
+                       project)
 from pare.data import FLIP_JOINTS, FLIP_KEYPOINTS, FLIP_LABELS, MEAN, STD
+from pare.formats import write_npz
 from pare.render import face_parts, scene
+from pare.standin import make_body
 from training import bounded
 
 YAW = 60.                         # degrees that people are turned from the camera, at most

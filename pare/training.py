@@ -27,14 +27,16 @@ from torch.utils.data import DataLoader, Subset
 
 from metrics import cal_mpjpe
 from model import pick_device
-from pare.body import Skeleton, load_body, make_body
+from pare.body import Skeleton
 from pare.data import Mixture, People
+from pare.files import load_body
 from pare.losses import losses, skeleton_loss
 from pare.metrics import evaluate, mean_pose, to, validate
 from pare.model import build, load_backbone
 from pare.muon import Muon
 from pare.people import (PASSES, Rendered, as_tensors, render_people, sample_skeletons,
                          standardised)
+from pare.standin import make_body
 from training import bounded, load_state, restore, save_state, save_tensors, state_path
 
 # ---- settings -----------------------------------------------------------------------------------
@@ -218,10 +220,13 @@ def prepare(args: argparse.Namespace, arrays: dict, skeleton: Skeleton) -> tuple
                          skeleton)
     if args.val:
         val_set = People(args.val, arrays, args.images, args.resolution)
+    elif len(sets[0]) < 2:
+        raise ValueError(f'{sets[0].path}: found 1 sample, expected more, to train on and to '
+                         f'validate; --val names others to validate')
     else:  # the end of the first set
         plain = copy(sets[0])
         plain.seed = None  # not augmented
-        held_out = round(.95 * len(plain))
+        held_out = min(round(.95 * len(plain)), len(plain) - 1)
         val_set = Subset(plain, range(held_out, len(plain)))
         sets[0] = Subset(sets[0], range(held_out))
     batches = Mixture(sets, shares, per_process, args.seed, args.workers, RANK, N_RANKS)

@@ -1,0 +1,119 @@
+"""Small files as a user has them, in the true keys and types, and what they are made of."""
+import pickle
+import sys
+
+import numpy as np
+import torch
+from PIL import Image
+
+from pare.body import Skeleton, axis_angle_to_matrix
+from pare.standin import make_body
+
+ARRAYS = {key: array.astype(np.int64 if array.dtype.kind in 'ui' else np.float32)
+          for key, array in make_body().items()}
+EYE = torch.eye(3).expand(1, 24, 3, 3)
+
+
+def random_pose(n, seed=0, angle=.6):
+    torch.manual_seed(seed)
+    return torch.randn(n, 10), axis_angle_to_matrix(angle * torch.randn(n, 24, 3))
+
+
+class Ch:
+    """Pickled as chumpy pickles its arrays."""
+
+    def __init__(self, **state):
+        self.__dict__.update(state)
+
+
+class Select(Ch):
+    pass
+
+
+class MatVecMult(Ch):
+    pass
+
+
+class csc_matrix(Ch):
+    pass
+
+
+CLASSES = {Ch: 'chumpy.ch', Select: 'chumpy.reordering', MatVecMult: 'chumpy.ch_ops',
+           csc_matrix: 'scipy.sparse.csc'}
+
+
+def pickle_as_field(path, value, protocol):
+    """Pickles a value with the classes above under their true names."""
+    names = {module for module in CLASSES.values()} | {'chumpy', 'scipy', 'scipy.sparse'}
+    before = {name: sys.modules.get(name) for name in names}
+    try:
+        sys.modules.update({name: type(sys)(name) for name in names})
+        for kind, module in CLASSES.items():
+            kind.__module__ = module
+            setattr(sys.modules[module], kind.__name__, kind)
+        path.write_bytes(pickle.dumps(value, protocol=protocol))
+    finally:
+        for name, module in before.items():
+            sys.modules.pop(name)
+            if module is not None:
+                sys.modules[name] = module
+    return path
+
+
+def smpl_parts() -> dict:
+    """The keys of an SMPL model as its files hold them, of the stand-in's numbers."""
+    regressor = ARRAYS['J_regressor']
+    columns, rows = np.nonzero(regressor.T)
+    shapes = np.concatenate([ARRAYS['shapedirs'], np.ones((1728, 3, 2), np.float32)], axis=2)
+    template = Ch(x=ARRAYS['v_template'].astype(float), _dirty_vars=set(), dirty={1})
+    return {key: ARRAYS[key] for key in ('posedirs', 'weights')} | {
+        'v_template': template, 'bs_style': 'lbs', 'bs_type': 'lrotmin',
+        'shapedirs': Select(a=Ch(x=shapes), idxs=np.arange(shapes.size),
+                            preferred_shape=shapes.shape),
+        'J_regressor': csc_matrix(_shape=regressor.shape, data=regressor[rows, columns],
+                                  indices=rows, format='csc',
+                                  indptr=np.searchsorted(columns, np.arange(1729))),
+        'J': MatVecMult(mtx=None, vec=template), 'f': ARRAYS['f'].astype(np.uint32),
+        'kintree_table': ARRAYS['kintree_table'].astype(np.uint32)}
+
+
+def smpl_pickle(path, protocol=2, **changes):
+    return pickle_as_field(path, smpl_parts() | changes, protocol)
+
+
+def annotations(folder, **changes):
+    """Three photographs with the keys of SPIN, the pose of one known to be wrong."""
+    rng, n = np.random.default_rng(0), 3
+    (folder / 'images').mkdir(exist_ok=True)
+    for number in range(n):
+        Image.fromarray(rng.integers(0, 255, (90, 120, 3), dtype=np.uint8)).save(
+            folder / f'images/{number}.jpg')
+    pose = np.float32(rng.normal(0, .2, (n, 72)))
+    pose[:, :3] += (np.pi, 0, 0)
+    points, _ = Skeleton(ARRAYS)(torch.zeros(n, 10), axis_angle_to_matrix(
+        torch.from_numpy(pose).view(n, 24, 3)))
+    part = np.concatenate([40 * points[..., :2].numpy() + (60, 45), np.ones((n, 24, 1))], axis=2)
+    found = {'imgname': np.array([f'images/{number}.jpg' for number in range(n)]),
+             'center': np.tile([60., 45], (n, 1)), 'scale': np.full(n, .4), 'part': part,
+             'pose': pose, 'shape': np.zeros((n, 10), np.float32),
+             'has_smpl': np.array([1, 1, 0])} | changes
+    found = {key: array for key, array in found.items() if array is not None}
+    np.savez(folder / 'set.npz', **found)
+    return folder / 'set.npz'
+
+
+def sequence() -> dict:
+    """A sequence of 3DPW: two people in four frames, of which the second person is seen in one."""
+    rng, n = np.random.default_rng(0), 4
+    turn = axis_angle_to_matrix(torch.tensor([.3, -.2, .1], dtype=torch.double)).numpy()
+    cameras = np.tile(np.eye(4), (n, 1, 1))
+    cameras[:, :3, :3], cameras[:, :3, 3] = turn, (0, 0, 4)
+    points = np.zeros((2, n, 3, 18))
+    points[0, :, :, 3], points[0, :, :, 4] = (10, 20, .9), (30, 60, .8)
+    points[0, 2] = 0
+    points[1, 3, :, 0], points[1, 3, :, 1], points[1, 1, :, 0] = (5, 6, 1), (9, 16, 1), (5, 6, 1)
+    return {'sequence': 'walk_00', 'genders': ['f', 'm'], 'betas': [np.arange(12.), np.ones(10)],
+            'poses': list(rng.normal(0, .3, (2, n, 72))), 'trans': list(np.zeros((2, n, 3))),
+            'poses2d': list(points), 'campose_valid': [np.array([1, 0, 1, 1]), np.ones(n, int)],
+            'cam_poses': cameras, 'cam_intrinsics': np.eye(3), 'img_frame_ids': np.arange(7, 7 + n),
+            'texture_maps': [], 'v_template_clothed': [np.zeros((5, 3))] * 2}

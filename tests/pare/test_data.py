@@ -1,0 +1,239 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from made import ARRAYS, annotations, random_pose
+from pare import data, training
+from pare.body import JOINTS, KEYPOINTS, Body, Skeleton, axis_angle_to_matrix, project
+from pare.data import People, crop_matrix, read_photo, turn_sample, warp
+from pare.eval import picture
+
+# ---- samples ------------------------------------------------------------------------------------
+
+def test_the_crop_is_exact():
+    matrix = crop_matrix((50, 40), 80, 64)
+    np.testing.assert_allclose(matrix @ (50, 40, 1), (32, 32))
+    np.testing.assert_allclose(matrix @ (10, 0, 1), (0, 0))
+    photo = np.zeros((100, 100, 3), np.uint8)
+    photo[60:64, 70:74] = 255  # centred on (72, 62)
+    found = warp(Image.fromarray(photo), matrix, 64).mean(axis=2)
+    y, x = np.indices((64, 64)) + .5
+    centre = (found * x).sum() / found.sum(), (found * y).sum() / found.sum()
+    np.testing.assert_allclose(centre, matrix @ (72, 62, 1), atol=.05)
+
+
+@pytest.mark.parametrize('flip', (False, True))
+@pytest.mark.parametrize('angle', (0., .7))
+def test_an_augmented_body_projects_onto_augmented_keypoints(flip, angle):
+    """Of a body that is its own mirror image."""
+    betas, rotations = random_pose(1, seed=3, angle=.3)
+    skeleton, camera = Skeleton(ARRAYS), torch.tensor([[.8, .1, -.05]])
+    points = skeleton(betas, rotations)[0]
+    pixels = (project(points, camera)[0].numpy() + 1) * 32
+    matrix = crop_matrix((32, 32), 64, 64, angle, flip)
+    expected = pixels @ matrix[:, :2].T + matrix[:, 2]
+    expected = expected[data.FLIP_KEYPOINTS] if flip else expected
+    turned, turned_points = turn_sample(rotations[0].numpy(), points[0].numpy(), angle, flip)
+    again = skeleton(betas, torch.from_numpy(turned)[None].float())[0]
+    shift = np.array([-1 if flip else 1, 1]) * (.1, -.05)
+    shift = [np.cos(angle) * shift[0] - np.sin(angle) * shift[1],
+             np.sin(angle) * shift[0] + np.cos(angle) * shift[1]]
+    # the pelvis is not at the origin, and turns about itself
+    pelvis = Body(ARRAYS).joints(betas)[0, 0].numpy()
+    moved = turn_sample(rotations[0].numpy(), np.tile(pelvis, (24, 1)), angle, flip)[1][0] - pelvis
+    found = (.8 * (again[0, :, :2].numpy() + moved[:2] + shift) + 1) * 32
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    np.testing.assert_allclose(again[0].numpy() + moved, turned_points, atol=1e-5)
+
+
+def test_flipping_twice_changes_nothing():
+    _, rotations = random_pose(1)
+    points = np.random.default_rng(0).normal(size=(24, 3))
+    once = turn_sample(rotations[0].numpy(), points, 0., True)
+    twice = turn_sample(*once, 0., True)
+    np.testing.assert_allclose(twice[0], rotations[0], atol=1e-6)
+    np.testing.assert_allclose(twice[1], points)
+    for order in (data.FLIP_JOINTS, data.FLIP_KEYPOINTS, data.FLIP_LABELS):
+        assert np.array_equal(np.array(order)[order], np.arange(len(order)))
+    swapped = {name: JOINTS[data.FLIP_JOINTS[joint]] for joint, name in enumerate(JOINTS)}
+    assert swapped['LKnee'] == 'RKnee' and swapped['Head'] == 'Head'
+
+
+def test_samples_are_augmented_by_the_epoch(people):
+    plain, moving = People(people, ARRAYS), People(people, ARRAYS, seed=3)
+    for name in ('image', 'labels', 'keypoints'):
+        assert torch.equal(moving[5][name], moving[5][name])
+        assert not torch.equal(moving[5][name].float(), plain[5][name].float())
+    before, moving.epoch = moving[5], 1
+    assert not torch.equal(before['image'], moving[5]['image'])
+    sample = plain[5]
+    assert sample['image'].shape == (3, 64, 64) and sample['labels'].shape == (16, 16)
+    image = picture(sample['image']).astype(int)
+    assert np.abs(image - plain.set['images'][5]).max() <= 1
+
+
+def test_photographs_are_read_in_the_keys_of_spin(tmp_path):
+    people = People(annotations(tmp_path), ARRAYS, tmp_path)
+    assert people[0]['has_smpl'] == 1 and people[2]['has_smpl'] == 0
+    assert (people[2]['labels'] == -1).all() and set(people[0]['labels'].flatten().tolist()) - {0}
+    expected = (np.load(tmp_path / 'set.npz')['part'][0, 4, :2] - (60, 45)) / 40
+    np.testing.assert_allclose(people[0]['keypoints'][4, :2], expected, atol=1e-5)
+    only_2d = People(annotations(tmp_path, pose=None, shape=None, has_smpl=None), ARRAYS, tmp_path)
+    assert only_2d[0]['has_smpl'] == 0
+
+
+def test_unreadable_photographs_are_named(tmp_path):
+    people = People(annotations(tmp_path), ARRAYS, tmp_path)
+    (tmp_path / 'images/0.jpg').write_bytes(b'no image')
+    (tmp_path / 'images/1.jpg').unlink()
+    for row in (0, 1):
+        with pytest.raises(ValueError, match=f'images/{row}.jpg: found no readable image'):
+            people[row]
+
+
+def test_unreadable_photographs_stop_a_training_or_are_left_out(tmp_path, capsys):
+    people = People(annotations(tmp_path), ARRAYS, tmp_path)
+    whole = (tmp_path / 'images/1.jpg').read_bytes()
+    (tmp_path / 'images/1.jpg').write_bytes(whole[:len(whole) // 2])  # truncated
+    assert people.unreadable().tolist() == [False, True, False]
+    with pytest.raises(ValueError, match='set.npz: found 1 of 3 images unreadable, .*images/1.jpg'):
+        training.leave_out_unreadable(people, False)
+    training.leave_out_unreadable(people, True)
+    output = capsys.readouterr().out
+    assert len(people) == 2 and 'they are left out' in output
+    assert output.startswith(f'reading the 3 photographs of {people.path}')
+    assert people[1]['has_smpl'] == 0
+
+
+def test_a_box_beside_the_image_is_named(tmp_path):
+    centres = np.array([[60., 45], [161, 45], [60, -39]])  # with boxes of 80 pixels
+    people = People(annotations(tmp_path, center=centres), ARRAYS, tmp_path)
+    assert people[2]['image'].isfinite().all()
+    with pytest.raises(ValueError, match='set.npz: row 1: found a box beside its image'):
+        people[1]
+
+
+# ---- what a body does not have ------------------------------------------------------------------
+
+def test_keypoints_that_the_body_lacks_have_no_confidence(tmp_path):
+    rng = np.random.default_rng(0)
+    path = annotations(tmp_path, S=np.concatenate([rng.normal(size=(3, 24, 3)),
+                                                   np.ones((3, 24, 1))], axis=2))
+    bare = {key: array for key, array in ARRAYS.items() if 'J_regressor_' not in key}
+    for arrays, flipped in ((ARRAYS, False), (bare, False), (bare, True)):
+        people = People(path, arrays, tmp_path, seed=next(
+            seed for seed in range(99) if data.augment(np.random.default_rng((seed, 0, 0)))['flip']
+        ) if flipped else None)
+        known = Skeleton(arrays).known.float()
+        torch.testing.assert_close(people[0]['keypoints'][:, 2], known)
+        torch.testing.assert_close(people[0]['points_3d'][:, 3], known)
+
+
+def test_a_fit_makes_a_sample_one_with_pose_and_shape(tmp_path):
+    fits = np.random.default_rng(0).normal(0, .3, (3, 82)).astype(np.float32)
+    np.save(tmp_path / 'fits.npy', fits)
+    people = People(annotations(tmp_path), ARRAYS, tmp_path, fits=tmp_path / 'fits.npy')
+    assert [people[row]['has_smpl'].item() for row in range(3)] == [1, 1, 1]
+    np.testing.assert_allclose(people[2]['betas'], fits[2, 72:])
+    expected = axis_angle_to_matrix(torch.from_numpy(fits[2, :72]).view(24, 3))
+    torch.testing.assert_close(people[2]['rotations'], expected)
+
+
+def test_whole_numbers_are_no_cut_keypoints(tmp_path):
+    part = np.full((3, 24, 3), 61)
+    people = People(annotations(tmp_path, part=part, center=np.tile([60, 45], (3, 1))), ARRAYS,
+                    tmp_path)
+    np.testing.assert_allclose(people[0]['keypoints'][0, :2], [1 / 40, 16 / 40], atol=1e-6)
+
+
+# ---- photographs --------------------------------------------------------------------------------
+
+SCENE = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
+SCENE = SCENE.repeat(16, axis=0).repeat(16, axis=1)
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+def test_a_photograph_is_turned_as_it_is_seen(tmp_path, orientation):
+    stored = {1: SCENE, 2: SCENE[:, ::-1], 3: SCENE[::-1, ::-1], 4: SCENE[::-1],
+              5: SCENE.swapaxes(0, 1), 6: SCENE.swapaxes(0, 1)[::-1],
+              7: SCENE.swapaxes(0, 1)[::-1, ::-1], 8: SCENE.swapaxes(0, 1)[:, ::-1]}[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(stored).save(tmp_path / 'a.png', exif=exif)
+    np.testing.assert_array_equal(read_photo(tmp_path / 'a.png'), SCENE)
+
+
+def test_photographs_of_every_kind_look_as_they_do(tmp_path):
+    grey = SCENE[..., 0]
+    deep, of_grey = Image.fromarray(grey.astype(np.uint16) * 257), grey[..., None].repeat(3, 2)
+    clear = np.dstack([SCENE, np.full_like(grey, 255)])
+    clear[:, 72:, 3] = 0
+    over_white = np.where(clear[..., 3:] > 0, SCENE, 255)
+    palette = Image.fromarray(SCENE).quantize(64)
+    for name, image, expected in (
+            ('grey.png', Image.fromarray(grey), of_grey), ('deep.png', deep, of_grey),
+            ('deep.tif', deep, of_grey),
+            ('clear.png', Image.fromarray(clear), over_white),
+            ('clear.webp', Image.fromarray(clear), None),
+            ('palette.png', palette, np.asarray(palette.convert('RGB'))),
+            ('print.jpg', Image.fromarray(SCENE).convert('CMYK'), None)):
+        image.save(tmp_path / name)
+        found = read_photo(tmp_path / name)
+        assert found.mode == 'RGB' and found.size == (144, 96), name
+        if expected is not None:
+            np.testing.assert_array_equal(found, expected, name)
+
+
+def test_photographs_that_cannot_be_read_are_named(tmp_path, monkeypatch):
+    png, jpg = tmp_path / 'a.png', tmp_path / 'a.jpg'
+    Image.fromarray(SCENE).save(png)
+    Image.fromarray(SCENE).save(jpg)
+    whole = png.read_bytes()
+    chunk = whole.index(b'IDAT') - 4
+    for path, content in (
+            (png, whole[:len(whole) // 2]), (png, b''), (jpg, jpg.read_bytes()[:700]),
+            (png, whole[:chunk] + b'\0\0\0\5abc\n' + whole[chunk:]), (png, None)):
+        path.unlink() if content is None else path.write_bytes(content)
+        for small in (False, True):
+            with pytest.raises(ValueError, match=f'{path}: found no readable image') as error:
+                read_photo(path, small)
+            assert '\n' not in str(error.value)
+    Image.fromarray(SCENE[..., 0] / np.float32(255)).save(tmp_path / 'a.tif')
+    with pytest.raises(ValueError, match='a.tif: found no readable image .of floating-point'):
+        read_photo(tmp_path / 'a.tif')
+    png.write_bytes(whole)
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 100)
+    with pytest.raises(ValueError, match='a.png: found no readable image .*bomb'):
+        read_photo(png)
+
+
+def test_a_crop_that_is_smaller_does_not_alias():
+    """Against means over the exact areas; a photograph of noise, the worst case."""
+    rng = np.random.default_rng(0)
+    photo = rng.integers(0, 256, (1280, 1280, 3), dtype=np.uint8)
+    image = Image.fromarray(photo)
+    for side, resolution in ((1280, 64), (960, 64), (640, 64), (448, 224), (192, 64)):
+        found = warp(image, crop_matrix((640, 640), side, resolution), resolution).astype(float)
+        low = 640 - side // 2
+        exact = np.asarray(Image.fromarray(photo).crop((low, low, low + side, low + side)).resize(
+            (resolution, resolution), Image.Resampling.BOX), dtype=float)
+        far = np.asarray(image.transform((resolution, resolution), Image.Transform.AFFINE,
+                                         (side / resolution, 0, low, 0, side / resolution, low),
+                                         Image.Resampling.BILINEAR), dtype=float)
+        assert np.abs(found - exact).mean() < .45 * np.abs(far - exact).mean(), side
+        moved = warp(image, crop_matrix((641, 640), side, resolution), resolution)
+        if side / resolution >= 7:
+            assert np.abs(moved - found).mean() < 6 and np.abs(found - exact).mean() < 3, side
+
+
+def test_a_turned_and_reduced_crop_keeps_its_place():
+    photo = np.zeros((800, 800, 3), np.uint8)
+    photo[500:540, 300:340] = 255  # centred on (320, 520)
+    for angle, flip in ((0, True), (.6, False), (-2, True)):
+        matrix = crop_matrix((410, 430), 700.5, 64, angle, flip)
+        found = warp(Image.fromarray(photo), matrix, 64).mean(axis=2)
+        y, x = np.indices((64, 64)) + .5
+        centre = (found * x).sum() / found.sum(), (found * y).sum() / found.sum()
+        np.testing.assert_allclose(centre, matrix @ (320, 520, 1), atol=.05)
+        assert found.sum() / 255 == pytest.approx((40 * 64 / 700.5) ** 2, rel=.02)
