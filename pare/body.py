@@ -153,6 +153,10 @@ class Body(nn.Module):
         """Joints at rest (B, 24, 3)."""
         return self.joint_template + (betas @ self.joint_shapes).unflatten(1, (24, 3))
 
+    def posed_joints(self, betas: Tensor, rotations: Tensor) -> Tensor:
+        """Joints (B, 24, 3) as in forward, without vertices."""
+        return self.chain(self.joints(betas), rotations)[..., :3, 3]
+
     def forward(self, betas: Tensor, rotations: Tensor) -> tuple[Tensor, Tensor]:
         """Vertices (B, V, 3) and joints (B, 24, 3), metres, of betas (B, 10) and the rotations
         (B, 24, 3, 3) of the joints relative to their parents."""

@@ -1,6 +1,6 @@
 """Scores a regressor of the SMPL body, and runs it on a photograph.
 
-    python -m pare.eval                          # pareModel on people_test.npz
+    python -m pare.eval                          # the shipped weights on rendered people
     python -m pare.eval pareModel --data 3dpw_test.npz --images /data --body-dir smpl
     python -m pare.eval run photo.jpg --box x y w h --obj out.obj
 """
@@ -15,69 +15,76 @@ from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 from torch.utils.data import DataLoader
 
+from data import atomic
 from metrics import cal_joint_error, cal_mpjpe, cal_pa_mpjpe
-from pare import plots
-from pare.body import EVALUATED, H36M, Body, full_translation, matrix_to_axis_angle
-from pare.data import MEAN, STD, People, crop_matrix, read_photo, standardise, warp
-from pare.files import load_body, write_npz
-from pare.model import build
-from pare.render import from_the_side, overlay
+from model import pick_device
+from pare import pictures
+from pare.body import (EVALUATED, H36M, KEYPOINTS, Body, Skeleton, full_translation,
+                       matrix_to_axis_angle)
+from pare.data import People, crop_matrix, read_photo, standardise, warp
+from pare.files import load_body
+from pare.formats import write_npz
+from pare.metrics import evaluate, to
+from pare.model import load_model
+from pare.people import as_tensors, render_people, standardised
+from pare.render import overlay
 from pare.standin import make_body
-from pare.training import TEST_FILE, by_visible, pick_device, to
 
+SHIPPED = Path(__file__).with_name('pareModel')
+N_TEST, TEST_SEED = 500, 1
 ROWS = [H36M.index(name) for name in EVALUATED]
 GENDERS = {'neutral': 'SMPL_NEUTRAL', 'm': 'SMPL_MALE', 'f': 'SMPL_FEMALE'}
-
-
-def load_model(path: Path, device: torch.device) -> tuple[nn.Module, dict]:
-    """A regressor as pare.training saved it, and its options. Raises ValueError or OSError."""
-    try:
-        found = torch.load(path, map_location=device, weights_only=True)
-        options = found['options']
-        model = build(options['kind'], options['size'], options['shared'])
-        model.load_state_dict(found['weights'])
-    except OSError as error:
-        raise type(error)(f'{path}: {error.strerror}, expected weights of pare.training') from error
-    except Exception as error:  # what is no checkpoint can raise nearly anything
-        raise ValueError(f'{path}: found no weights of pare.training '
-                         f'({type(error).__name__})') from error
-    return model.to(device).eval(), options
+OF_S = [KEYPOINTS.index(name) for name in EVALUATED]
+FLOOR = 45  # mm: an MLP on the exact 2D keypoints of rendered people, see pare.ladder
 
 
 # ---- the score ----------------------------------------------------------------------------------
 
-@torch.no_grad()
-def measure(model: nn.Module, people, bodies: dict, genders, device: torch.device) -> dict:
-    """Joints of 3DPW's protocol from the pelvis (N, 14, 3), found and true, in metres; per-vertex
-    error (N,); for part attention how many visible parts there are and how many it points at.
+def rendered_test(resolution: int) -> tuple[list[dict[str, Tensor]], np.ndarray]:
+    """The people of the test set, as samples, and the share of each that is seen (N,)."""
+    arrays = render_people(N_TEST, resolution, TEST_SEED)
+    people = standardised(as_tensors(arrays))
+    return [{key: value[row] for key, value in people.items()}
+            for row in range(N_TEST)], arrays['visible']
 
-    The found body is of bodies['neutral'], the true one of each sample's gender (N,). Raises
-    ValueError where a body has no regressor for the joints.
+
+@torch.no_grad()
+def measure(model: nn.Module, samples, bodies: dict, genders, device: torch.device) -> dict:
+    """The 14 joints of 3DPW from the pelvis, found and true (N, 14, 3), in metres; per-vertex error
+    (N,); and for part attention the maps (N, 24, h, w) and labels (N, h, w) of the parts.
+
+    The found body is of bodies['neutral'], the true one of each sample's gender (N,). Where a
+    sample has no body, its joints S are the truth and its vertices have an error of NaN.
     """
     layers = {gender: Body(arrays).to(device) for gender, arrays in bodies.items()}
-    for gender, arrays in bodies.items():
-        if 'J_regressor_h36m' not in arrays:
-            raise ValueError(f'body {gender}: found no J_regressor_h36m.npy beside it, expected '
-                             f'one for the 14 joints of 3DPW')
     regressor = torch.from_numpy(bodies['neutral']['J_regressor_h36m']).to(device)
-    parts, start = {'found': [], 'true': [], 'vertices': [], 'pointed': []}, 0
-    for batch in DataLoader(people, 32):
+    parts, start = {'found': [], 'true': [], 'vertices': [], 'attention': [], 'labels': []}, 0
+    for batch in DataLoader(samples, 32):
         batch = to(device, batch)
         output = model(batch['image'])
         mesh, _ = layers['neutral'](output['betas'], output['rotations'])
-        chosen = genders[start:start + len(mesh)]
-        start += len(chosen)
+        chosen, start = genders[start:start + len(mesh)], start + len(mesh)
         truth = torch.empty_like(mesh)
         for gender in set(chosen):
             rows = torch.tensor([other == gender for other in chosen], device=device)
             truth[rows] = layers[gender](batch['betas'][rows], batch['rotations'][rows])[0]
-        for key, vertices in (('found', mesh), ('true', truth)):
-            joints = regressor @ vertices
-            parts[key].append((joints[:, ROWS] - joints[:, :1]).cpu())
-        parts['vertices'].append((mesh - truth).norm(dim=-1).mean(dim=1).cpu())
+        has_smpl, given = batch['has_smpl'] > 0, batch['points_3d']
+        found, true = (regressor @ vertices for vertices in (mesh, truth))
+        given = given[:, OF_S, :3] - given[:, [KEYPOINTS.index('Pelvis')], :3]
+        parts['found'].append(found[:, ROWS] - found[:, :1])
+        parts['true'].append(torch.where(has_smpl[:, None, None], true[:, ROWS] - true[:, :1],
+                                         given))
+        parts['vertices'].append((mesh - truth).norm(dim=-1).mean(dim=1).where(has_smpl, torch.nan))
         if 'attention' in output:
-            parts['pointed'].append(pointing(output['attention'], batch['labels']).cpu())
-    return {key: torch.cat(values) for key, values in parts.items() if values}
+            parts['attention'].append(output['attention'])
+            parts['labels'].append(shrunk(batch['labels'], output['attention']))
+    return {key: torch.cat(values).cpu() for key, values in parts.items() if values}
+
+
+def shrunk(labels: Tensor, maps: Tensor) -> Tensor:
+    """Labels (B, h, w) at the size of maps (B, C, H, W), each the nearest."""
+    return nn.functional.interpolate(labels[:, None].float(), maps.shape[2:],
+                                     mode='nearest-exact')[:, 0].long()
 
 
 def pointing(attention: Tensor, labels: Tensor) -> Tensor:
@@ -89,42 +96,56 @@ def pointing(attention: Tensor, labels: Tensor) -> Tensor:
     return hit.where(seen.flatten(2).any(dim=2), -1)
 
 
-def report(found: dict, note: str) -> None:
-    """Prints the errors, each with what it is of."""
-    mpjpe, pa = (1000 * metric(found['found'], found['true'])
-                 for metric in (cal_mpjpe, cal_pa_mpjpe))
-    n = len(found['found'])
-    print(f'''MPJPE     {mpjpe:7.1f} mm  {n} images, 14 joints, pelvis = regressor row 0; {note}
-PA-MPJPE  {pa:7.1f} mm  the same after Procrustes alignment
-vertices  {1000 * found['vertices'].mean():7.1f} mm  all vertices, not aligned''')
-    if 'pointed' in found and (found['pointed'] >= 0).any():
-        seen = found['pointed'] >= 0
-        print(f'pointing  {100 * found["pointed"][seen].mean():7.1f} %   of {seen.sum()} visible '
-              f'parts have the peak of their attention within a cell')
-    print('\njoint      mean error')
-    for name, error in zip(EVALUATED, cal_joint_error(found['found'], found['true'])):
-        print(f'{name:9}  {1000 * error:.1f} mm')
+def pointed(attention: Tensor, labels: Tensor) -> dict[str, float]:
+    """Shares in % of visible parts at which the attention points, and two that know nothing of the
+    image: the mean map of all images, and the map of another image."""
+    mean, other = attention.mean(dim=0).expand_as(attention), attention.roll(1, 0)
+    shares = {}
+    for name, maps in (('attention', attention), ('mean map', mean), ('other map', other)):
+        hits = pointing(maps, labels)
+        shares[name] = 100 * hits[hits >= 0].mean().item()
+    return shares
 
 
 def score(args: argparse.Namespace) -> None:
     """Measures, prints and draws."""
     device = pick_device(args.device)
-    model, options = load_model(args.model, device)
+    model, kept = load_model(args.model, device)
+    resolution = kept['options']['resolution']
+    bodies = load_bodies(args)
+    if args.data:
+        samples = People(args.data, bodies['neutral'], args.images, resolution)
+        visible, known = samples.set.get('visible'), samples.keep_scored()
+        genders = samples.set['gender'].tolist() if len(bodies) > 1 else None
+        print(f'{args.model} on {args.data}: {len(samples):,} samples{known}')
+    else:
+        samples, visible = rendered_test(resolution)
+        genders = None
+        print(f'{args.model} on {N_TEST} rendered people (seed {TEST_SEED}), who are in no training')
+    skeleton = Skeleton(bodies['neutral']).to(device)
+    found = measure(model, samples, bodies, genders or ['neutral'] * len(samples), device)
+    found |= {f'all_{key}': value for key, value in
+              evaluate(model, DataLoader(samples, 64), skeleton, device).items()}
+    report(found, kept, bodies, rendered=not args.data)
+    args.plots.mkdir(parents=True, exist_ok=True)
+    pictures.draw_all(model, samples, bodies['neutral'], found, visible, args.plots, device)
+    print(f'\nwrote pictures to {args.plots}')
+
+
+def load_bodies(args: argparse.Namespace) -> dict[str, dict]:
+    """Bodies by gender. Raises ValueError where one has no regressor for the joints of 3DPW."""
     if args.body_dir:
-        bodies = {gender: load_body(find_body(args.body_dir, name))
-                  for gender, name in GENDERS.items()
-                  if gender == 'neutral' or args.gt_gender == 'file'}
+        names = {gender: name for gender, name in GENDERS.items()
+                 if gender == 'neutral' or args.gt_gender == 'file'}
+        paths = {gender: find_body(args.body_dir, name) for gender, name in names.items()}
+        bodies = {gender: load_body(path) for gender, path in paths.items()}
     else:
         bodies = {'neutral': load_body(args.body) if args.body else make_body()}
-    people = People(args.data, bodies['neutral'], args.images, options['resolution'])
-    genders = ['neutral'] * len(people)
-    if args.gt_gender == 'file' and args.body_dir and 'gender' in people.set:
-        genders = people.set['gender'].tolist()
-    found = measure(model, people, bodies, genders, device)
-    report(found, f'true bodies {"of the gender in the file" if len(bodies) > 1 else "neutral"}')
-    args.plots.mkdir(parents=True, exist_ok=True)
-    draw(args, model, people, bodies['neutral'], found, device)
-    print(f'\nwrote pictures to {args.plots}')
+    for gender, arrays in bodies.items():
+        if 'J_regressor_h36m' not in arrays:
+            raise ValueError(f'body {gender}: found no J_regressor_h36m.npy beside it, expected '
+                             f'one for the joints of Human3.6M and 3DPW')
+    return bodies
 
 
 def find_body(folder: Path, name: str) -> Path:
@@ -135,78 +156,38 @@ def find_body(folder: Path, name: str) -> Path:
     raise ValueError(f'{folder}: found neither {name}.npz nor {name}.pkl')
 
 
-# ---- pictures -----------------------------------------------------------------------------------
+def report(found: dict, kept: dict, bodies: dict, rendered: bool) -> None:
+    """Prints the errors, each with what it is of."""
+    def line(name: str, value: float, unit: str, note: str) -> None:
+        print(f'{name:10}{value:8.1f} {unit:3} {note}')
 
-def draw(args, model, people, arrays: dict, found: dict, device) -> None:
-    """All pictures of a score."""
-    errors = 1000 * cal_mpjpe(found['found'], found['true'], avg=False)
-    order = errors.argsort().tolist()
-    middle = [order[round(place * (len(order) - 1))] for place in (.1, .3, .5, .7)]
-    for name, rows in (('examples', middle), ('worst', order[-4:][::-1])):
-        plots.draw_examples(examples(model, people, arrays, rows, errors, device),
-                            args.plots / f'{name}.png')
-    plots.draw_joint_error(1000 * cal_joint_error(found['found'], found['true']).numpy(), EVALUATED,
-                           args.plots / 'joint_error.png')
-    if 'visible' in people.set:
-        visible = people.set['visible']
-        plots.draw_visible({args.model.name: (by_visible(visible, visible),
-                                              by_visible(visible, errors.numpy())[None])},
-                           '', args.plots / 'visible.png')
-    sample = people[middle[0]]
-    image = sample['image'][None].to(device)
-    with torch.no_grad():
-        output = model(image)
-    if 'attention' in output:
-        plots.draw_attention(picture(image[0]), output['attention'][0].cpu().numpy(),
-                             args.plots / 'attention.png')
-    plots.draw_sensitivity(picture(image[0]), sample['labels'].numpy(),
-                           sensitivity(model, sample, arrays, device),
-                           args.plots / 'sensitivity.png')
-
-
-def picture(image: Tensor) -> np.ndarray:
-    """Bytes (H, W, 3) of a standardised image (3, H, W)."""
-    image = np.moveaxis(image.cpu().numpy(), 0, 2) * STD + MEAN
-    return (255 * image).clip(0, 255).astype(np.uint8)
-
-
-@torch.no_grad()
-def examples(model, people, arrays: dict, rows, errors, device) -> list[tuple]:
-    """For each row a title and pictures: image, true and found parts, mesh over it and aside."""
-    body, faces, result = Body(arrays).to(device), arrays['f'].astype(np.int64), []
-    for row in rows:
-        sample = people[row]
-        output = model(sample['image'][None].to(device))
-        vertices = body(output['betas'], output['rotations'])[0][0].cpu().numpy()
-        camera, image = output['camera'][0].cpu().numpy(), picture(sample['image'])
-        parts = output['parts'][0].argmax(dim=0).cpu().numpy() if 'parts' in output else None
-        blank = np.full_like(image, 255)
-        result.append((f'{errors[row]:.0f} mm', image, sample['labels'].numpy(), parts,
-                       overlay(image, vertices, faces, camera),
-                       overlay(blank, from_the_side(vertices), faces, camera)))
-    return result
-
-
-@torch.no_grad()
-def sensitivity(model, sample: dict, arrays: dict, device, n: int = 16) -> np.ndarray:
-    """MPJPE in mm (n, n) with a grey square, a fifth of the image wide, at each place."""
-    body = Body(arrays).to(device)
-    regressor = torch.from_numpy(arrays['J_regressor_h36m']).to(device)
-    image, size = sample['image'], sample['image'].shape[1]
-    hidden = image.repeat(n * n, 1, 1, 1)
-    for place in range(n * n):
-        low = [round((at + .5) / n * size - .1 * size) for at in divmod(place, n)]
-        high = [at + round(.2 * size) for at in low]
-        hidden[place, :, max(low[0], 0):high[0], max(low[1], 0):high[1]] = 0
-    joints = []
-    for part in (*hidden.split(64), None):
-        output = model(part.to(device)) if part is not None else {
-            key: sample[key][None].to(device) for key in ('betas', 'rotations')}
-        points = regressor @ body(output['betas'], output['rotations'])[0]
-        joints.append(points[:, ROWS] - points[:, :1])
-    *found, truth = joints
-    found = torch.cat(found)
-    return 1000 * cal_mpjpe(found, truth.expand_as(found), avg=False).view(n, n).cpu().numpy()
+    truth = found['all_true']
+    note = f'{truth.shape[1]} joints of Human3.6M from the pelvis'
+    if kept.get('mean_pose') is not None and kept['mean_pose'].shape == truth.shape[1:]:
+        constant = 1000 * cal_mpjpe(kept['mean_pose'].expand_as(truth), truth).item()
+        note += f'; the mean pose {constant:.1f} mm'
+    if rendered:
+        note += f'; from exact 2D keypoints about {FLOOR} mm'
+    print()
+    line('MPJPE', 1000 * cal_mpjpe(found['all_found'], truth), 'mm', note)
+    line('PA-MPJPE', 1000 * cal_pa_mpjpe(found['all_found'], truth), 'mm',
+         'the same after Procrustes alignment')
+    gender = 'of the gender in the file' if len(bodies) > 1 else 'neutral'
+    line('MPJPE 14', 1000 * cal_mpjpe(found['found'], found['true']), 'mm',
+         f'the 14 joints of 3DPW, pelvis = regressor row 0, true bodies {gender}')
+    line('PA 14', 1000 * cal_pa_mpjpe(found['found'], found['true']), 'mm',
+         'the same after Procrustes alignment')
+    line('vertices', 1000 * found['vertices'].nanmean(), 'mm', 'all vertices, not aligned')
+    resolution = kept['options']['resolution']
+    print(f'{"keypoints":10}{found["all_off"].nanmean() * resolution / 2:8.2f} px  of '
+          f'{resolution}: how far the visible 2D keypoints fall off')
+    if 'attention' in found and (found['labels'] > 0).any():
+        shares = pointed(found['attention'], found['labels'])
+        line('pointing', shares['attention'], '%', f'of visible parts; the mean map of all images '
+             f'{shares["mean map"]:.1f} %, the map of another image {shares["other map"]:.1f} %')
+    print('\njoint      mean error')
+    for name, error in zip(H36M, cal_joint_error(found['all_found'], truth)):
+        print(f'{name:10} {1000 * error:6.1f} mm')
 
 
 # ---- one's own photograph -----------------------------------------------------------------------
@@ -215,64 +196,106 @@ def sensitivity(model, sample: dict, arrays: dict, device, n: int = 16) -> np.nd
 def run(args: argparse.Namespace) -> None:
     """Regresses the body in a box of a photograph; writes the mesh and the parameters."""
     device = pick_device(args.device)
-    model, options = load_model(args.model, device)
+    model, kept = load_model(args.model, device)
     arrays = load_body(args.body) if args.body else make_body()
     photo = read_photo(args.photo)
-    x, y, width, height = args.box or (0, 0, *photo.size)
-    if width <= 0 or height <= 0 or x >= photo.width or y >= photo.height or min(
-            x + width, y + height) <= 0:
-        raise ValueError(f'--box: found {x:g} {y:g} {width:g} {height:g}, expected a box that '
-                         f'meets the image of {photo.width} by {photo.height}')
-    centre, side = (x + width / 2, y + height / 2), 1.2 * max(width, height)
-    crop = warp(photo, crop_matrix(centre, side, options['resolution']), options['resolution'])
-    image = torch.from_numpy(standardise(crop))[None].to(device)
-    output = model(image)
+    centre, side = box_of(args.box, photo.size)
+    resolution = kept['options']['resolution']
+    crop = warp(photo, crop_matrix(centre, side, resolution), resolution)
+    output = model(torch.from_numpy(standardise(crop))[None].to(device))
     vertices, joints = Body(arrays).to(device)(output['betas'], output['rotations'])
     shift = full_translation(output['camera'].cpu(), torch.tensor([centre]), torch.tensor([side]),
-                             torch.tensor([photo.size]))
-    vertices = vertices[0].cpu().numpy()
-    found = {'pose': matrix_to_axis_angle(output['rotations'])[0].flatten(),
-             'betas': output['betas'][0], 'pred_cam': output['camera'][0],
-             'translation': shift[0], 'joints': joints[0]}
-    write_npz(args.out, {'verts': vertices} | {key: value.cpu().numpy()
-                                               for key, value in found.items()})
+                             torch.tensor([photo.size]), args.focal)
+    values = {'verts': vertices[0], 'pose': matrix_to_axis_angle(output['rotations'])[0].flatten(),
+              'betas': output['betas'][0], 'pred_cam': output['camera'][0],
+              'translation': shift[0], 'joints': joints[0]}
+    values = {key: value.cpu().numpy() for key, value in values.items()}
+    write_npz(args.out, values)
     if args.obj:
-        with open(args.obj, 'w') as file:
-            file.writelines(f'v {a:.6f} {b:.6f} {c:.6f}\n' for a, b, c in vertices * (1, -1, -1))
-            file.writelines(f'f {a} {b} {c}\n' for a, b, c in arrays['f'].astype(int) + 1)
-    mesh = overlay(crop, vertices, arrays['f'].astype(np.int64), output['camera'][0].cpu().numpy())
-    Image.fromarray(np.hstack([crop, mesh])).save(args.out.with_suffix('.png'))
-    print(f'wrote {args.out}, {args.out.with_suffix(".png")}', f'and {args.obj}' * bool(args.obj))
+        write_obj(args.obj, values['verts'], arrays['f'])
+    picture = args.out.with_suffix('.png')
+    with atomic(picture) as file:
+        shown(photo, values, arrays, args.focal).save(file, format='png')
+    if kept['options']['rendered']:
+        print(f'{args.model} has seen rendered people alone: on a photograph expect little')
+    print(f'wrote {args.out}, {picture}', f'and {args.obj}' * bool(args.obj))
 
 
-def main(argv=None) -> int:
-    argv = list(sys.argv[1:] if argv is None else argv)
-    running = argv[:1] == ['run']
-    parser = argparse.ArgumentParser(description='Scores a regressor of the SMPL body; "run" '
-                                     'PHOTO applies it.',
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.error = lambda message: parser.exit(2, f'pare.eval: {message}\n')
+def box_of(box, size: tuple[int, int]) -> tuple[tuple[float, float], float]:
+    """Centre and side of the crop of a box x, y, width, height, or else of the whole photograph.
+    Raises ValueError for a box beside it."""
+    x, y, width, height = box or (0, 0, *size)
+    if not (width > 0 and height > 0 and x < size[0] and y < size[1]
+            and min(x + width, y + height) > 0):
+        raise ValueError(f'--box: found {x:g} {y:g} {width:g} {height:g}, expected a box that '
+                         f'meets the image of {size[0]} by {size[1]}')
+    return (x + width / 2, y + height / 2), 1.2 * max(width, height)
+
+
+def shown(photo: Image.Image, values: dict, arrays: dict, focal: float) -> Image.Image:
+    """The photograph, and beside it the mesh over it, placed by the translation in the camera of
+    the whole image: f X / Z from its middle."""
+    points = values['verts'] + values['translation']
+    pixels = focal * points[:, :2] / points[:, 2:] + np.array(photo.size) / 2
+    image = np.asarray(photo)
+    mesh = overlay(image, pixels, points, arrays['f'].astype(np.int64))
+    return Image.fromarray(np.hstack([image, mesh]))
+
+
+def write_obj(path: Path, vertices: np.ndarray, faces: np.ndarray) -> None:
+    """The mesh as a Wavefront file, y up; faces count from 1."""
+    with atomic(path, 'w') as file:
+        file.writelines(f'v {x:.6f} {y:.6f} {z:.6f}\n' for x, y, z in vertices * (1, -1, -1))
+        file.writelines(f'f {a} {b} {c}\n' for a, b, c in faces.astype(int) + 1)
+
+
+# ---- the command line ---------------------------------------------------------------------------
+
+def make_parser(running: bool) -> argparse.ArgumentParser:
+    """The options of the score, or of `run`."""
+    name = 'run' if running else 'eval'
+    parser = argparse.ArgumentParser(
+        prog='python -m pare.eval' + ' run' * running,
+        description='Finds the body in a photograph.' if running else
+        'Scores a regressor of the SMPL body. "python -m pare.eval run --help": on a photograph.',
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        epilog='example: python -m pare.eval ' + (
+            'run photo.jpg --box 40 30 200 400 --obj person.obj' if running else
+            'pareModel --data 3dpw_test.npz --images /data --body-dir smpl'))
+    parser.error = lambda message: parser.exit(2, f'pare.{name}: {message}\n')
     option = parser.add_argument
     if running:
         option('photo', type=Path, help='an image')
-        option('--model', type=Path, default='pareModel', help='weights')
+        option('--model', type=Path, default=SHIPPED, metavar='FILE', help='weights')
         option('--box', type=float, nargs=4, metavar='N', help='x y w h of the person, in '
-               'pixels of the photograph as it is seen')
-        option('--out', type=Path, default='person.npz', metavar='FILE', help='parameters')
+               'pixels of the photograph as it is seen; else the whole photograph')
+        option('--focal', type=float, default=5000., metavar='PX',
+               help='focal length of the camera in pixels, for the translation')
+        option('--out', type=Path, default='person.npz', metavar='FILE',
+               help='parameters; the picture lies beside')
         option('--obj', type=Path, metavar='FILE', help='the mesh')
     else:
-        option('model', type=Path, nargs='?', default='pareModel', help='weights')
-        option('--data', type=Path, default=TEST_FILE, metavar='FILE', help='set, .npz')
+        option('model', type=Path, nargs='?', default=SHIPPED, help='weights')
+        option('--data', type=Path, metavar='FILE', help='a set, .npz; else people are rendered')
         option('--images', type=Path, default=Path(), metavar='FOLDER', help='where imgname begins')
         option('--body-dir', type=Path, metavar='FOLDER', help='SMPL_NEUTRAL, _MALE and _FEMALE')
         option('--gt-gender', choices=('file', 'neutral'), default='file', help='of the true body')
         option('--plots', type=Path, default=Path('pare/plots'), metavar='FOLDER', help='pictures')
     option('--body', type=Path, metavar='FILE', help='SMPL model; else the stand-in')
     option('--device', choices=('auto', 'cpu', 'cuda'), default='auto', help='auto: a GPU if any')
+    return parser
+
+
+def main(argv=None) -> int:
+    argv = list(sys.argv[1:] if argv is None else argv)
+    running = argv[:1] == ['run']
+    parser = make_parser(running)
     try:
         (run if running else score)(parser.parse_args(argv[running:]))
     except (ValueError, OSError) as error:
         parser.error(str(error))
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 

@@ -3,11 +3,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
 
-from pare.body import KEYPOINTS, Skeleton, fit_camera, project
+from pare.body import Skeleton, fit_camera, project
 from pare.model import N_PARTS
 
 BACKGROUND = .2  # weight of pixels without a part
-HIPS = [KEYPOINTS.index('RHip'), KEYPOINTS.index('LHip')]
 
 
 def losses(found: dict, batch: dict, skeleton: Skeleton, squared: bool) -> dict[str, Tensor]:
@@ -22,9 +21,9 @@ def losses(found: dict, batch: dict, skeleton: Skeleton, squared: bool) -> dict[
     points, _ = skeleton(found['betas'], found['rotations'])
     with torch.no_grad():
         truth, sure, places = true_points(batch, skeleton)
-    seen = batch['keypoints'][..., 2] * skeleton.known
+    seen = batch['keypoints'][..., 2]  # 0 where the body has no such keypoint
     offset_2d = project(points, found['camera']) - batch['keypoints'][..., :2]
-    offset_3d = points - points[:, HIPS].mean(dim=1, keepdim=True) - truth
+    offset_3d = about_middle(points, skeleton) - truth
     turned = (found['rotations'] - batch['rotations']).square().mean(dim=(1, 2, 3))
     shaped = (found['betas'] - batch['betas']).square().mean(dim=1)
     terms = {'keypoints': (seen * size(offset_2d, squared)).mean(),
@@ -37,6 +36,11 @@ def losses(found: dict, batch: dict, skeleton: Skeleton, squared: bool) -> dict[
     return terms
 
 
+def about_middle(points: Tensor, skeleton: Skeleton) -> Tensor:
+    """Keypoints (B, 24, 3) from the middle of the hips, or of the joints of `skeleton.centre`."""
+    return points - points[:, skeleton.centre].mean(dim=1, keepdim=True)
+
+
 def size(offset: Tensor, squared: bool) -> Tensor:
     """Lengths of offsets (..., C), or the mean squares of their coordinates."""
     return offset.square().mean(dim=-1) if squared else torch.linalg.vector_norm(offset, dim=-1)
@@ -47,16 +51,15 @@ def mean_of(values: Tensor, weight: Tensor) -> Tensor:
 
 
 def true_points(batch: dict, skeleton: Skeleton) -> tuple[Tensor, Tensor, Tensor]:
-    """3D keypoints (B, 24, 3) from the middle of the hips, how sure they are (B, 24), and where the
-    joints are in the crop (B, 24, 2)."""
+    """3D keypoints (B, 24, 3) about their middle, how sure they are (B, 24), and where the joints are
+    in the crop (B, 24, 2)."""
     has_smpl, given = batch['has_smpl'][:, None], batch['points_3d']
     points, _ = skeleton(batch['betas'], batch['rotations'])
-    body, seen = skeleton.body, batch['keypoints'][..., 2] * skeleton.known
-    _, joints = body.chain(body.joints(batch['betas']), batch['rotations'])
-    camera = fit_camera(points, batch['keypoints'][..., :2], seen)
+    joints = skeleton.body.posed_joints(batch['betas'], batch['rotations'])
+    camera = fit_camera(points, batch['keypoints'][..., :2], batch['keypoints'][..., 2])
     truth = torch.where(has_smpl[..., None] > 0, points, given[..., :3])
     sure = torch.where(has_smpl > 0, skeleton.known.float(), given[..., 3])
-    return truth - truth[:, HIPS].mean(dim=1, keepdim=True), sure, project(joints, camera)
+    return about_middle(truth, skeleton), sure, project(joints, camera)
 
 
 def part_loss(parts: Tensor, labels: Tensor) -> Tensor:
@@ -72,11 +75,11 @@ def part_loss(parts: Tensor, labels: Tensor) -> Tensor:
 
 def skeleton_loss(model: nn.Module, bodies: dict[str, Tensor], body: nn.Module) -> Tensor:
     """The loss of bodies without images: each part is told the noisy places of all joints, and
-    nothing of what it looks like. Thousands of these cost as much as one image."""
+    nothing of what it looks like."""
     nothing = torch.zeros(len(bodies['seen']), N_PARTS, model.parts.in_channels
                           + model.reduce.out_channels, device=bodies['seen'].device)
     found = model.regress(nothing, bodies['seen'])
-    joints, truth = (body.chain(body.joints(each['betas']), each['rotations'])[1]
+    joints, truth = (body.posed_joints(each['betas'], each['rotations'])
                      for each in (found, bodies))
     offset_2d = project(joints, found['camera']) - bodies['places']
     offset_3d = joints - joints[:, :1] - (truth - truth[:, :1])

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from metrics import cal_mpjpe, cal_pa_mpjpe
 from pare.body import Skeleton, project
-from pare.losses import HIPS
+from pare.losses import about_middle
 
 
 def to(device: torch.device, batch: dict) -> dict:
@@ -25,11 +25,14 @@ def evaluate(model: nn.Module, batches, skeleton: Skeleton, device: torch.device
             keypoints, joints = skeleton(part['betas'], part['rotations'])
             if key == 'found':
                 offset = project(keypoints, output['camera']) - batch['keypoints'][..., :2]
-            points = joints if joints.shape[1] else keypoints
-            centre = points[:, :1] if joints.shape[1] else points[:, HIPS].mean(1, keepdim=True)
-            result[key].append((points - centre).cpu())
+            result[key].append(centred(keypoints, joints, skeleton).cpu())
         result['off'].append(torch.where(visible(batch), offset.norm(dim=-1), torch.nan).cpu())
     return {key: torch.cat(parts) for key, parts in result.items()}
+
+
+def centred(keypoints: Tensor, joints: Tensor, skeleton: Skeleton) -> Tensor:
+    """Joints of H36M (B, 17, 3) from the pelvis; keypoints about their middle where there are none."""
+    return joints - joints[:, :1] if joints.shape[1] else about_middle(keypoints, skeleton)
 
 
 def visible(batch: dict) -> Tensor:
@@ -57,6 +60,5 @@ def mean_pose(betas: Tensor, rotations: Tensor, skeleton: Skeleton) -> Tensor:
     device, sums = skeleton.rows.device, 0.
     for rows in torch.arange(len(betas)).split(1000):
         points, joints = skeleton(betas[rows].float().to(device), rotations[rows].to(device))
-        centre = joints[:, :1] if joints.shape[1] else points[:, HIPS].mean(dim=1, keepdim=True)
-        sums = sums + ((joints if joints.shape[1] else points) - centre).sum(dim=0)
+        sums = sums + centred(points, joints, skeleton).sum(dim=0)
     return (sums / len(betas)).cpu()

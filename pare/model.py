@@ -100,35 +100,24 @@ class ResNet(nn.Module):
         return stages
 
     def load(self, state: dict) -> tuple[list[str], list[str]]:
-        """Takes weights in torchvision's names, bare, prefixed, or within a checkpoint.
+        """Takes weights in torchvision's names; what is of no backbone, such as fc, is left.
 
-        What belongs to no backbone, such as fc, is left. Returns the missing and the unused names.
-        Raises ValueError where weights are of another shape or none fits.
+        Returns the missing and the unused names. Raises ValueError where weights are of another
+        shape or depth.
         """
-        for key in ('state_dict', 'model', 'teacher', 'student'):
-            state = state[key] if isinstance(state.get(key), dict) else state
-        own, found = self.state_dict(), {}
-        for name, weights in state.items():
-            short = next((name[len(prefix):] for prefix in PREFIXES if name.startswith(prefix)
-                          and name[len(prefix):] in own), None)
-            if short is not None:
-                if own[short].shape != weights.shape:
-                    raise ValueError(f'{name}: found shape {tuple(weights.shape)}, expected '
-                                     f'{tuple(own[short].shape)} of this ResNet')
-                found[short] = name
-        if not found:
-            raise ValueError('found no weights of a ResNet, expected names such as conv1.weight')
-        unused = sorted(set(state) - set(found.values()))
+        own = self.state_dict()
+        used = {name: weights for name, weights in state.items() if name in own}
+        for name, weights in used.items():
+            if own[name].shape != weights.shape:
+                raise ValueError(f'{name}: found shape {tuple(weights.shape)}, expected '
+                                 f'{tuple(own[name].shape)} of this ResNet')
+        unused = sorted(set(state) - set(used))
         deeper = [name for name in unused if name.startswith('layer')]
         if deeper:
             raise ValueError(f'{deeper[0]}: found a ResNet of more layers, expected one as deep as '
                              f'this')
-        self.load_state_dict({short: state[name] for short, name in found.items()}, strict=False)
-        return sorted(set(own) - set(found)), unused
-
-
-PREFIXES = ('', 'module.', 'backbone.', 'module.backbone.', 'encoder.', 'module.encoder.',
-            'model.backbone.')
+        self.load_state_dict(used, strict=False)
+        return sorted(set(own) - set(used)), unused
 
 
 # ---- the heads ----------------------------------------------------------------------------------
@@ -302,7 +291,8 @@ def build(kind: str, size: str, placed: bool = True, shared: bool = False) -> nn
 
 
 def load_model(path: Path, device: torch.device) -> tuple[nn.Module, dict]:
-    """A regressor as pare.training saved it, in evaluation mode, and its options.
+    """A regressor as pare.training saved it, in evaluation mode, and what was saved beside its
+    weights: `options`, and `mean_pose` (17, 3) of the people it was trained on.
 
     Raises OSError, or ValueError with the file for what holds no such weights.
     """
@@ -310,13 +300,13 @@ def load_model(path: Path, device: torch.device) -> tuple[nn.Module, dict]:
         found = torch.load(path, map_location=device, weights_only=True)
         options = found['options']
         model = build(*(options[key] for key in ('kind', 'size', 'placed', 'shared')))
-        model.load_state_dict(found['weights'])
+        model.load_state_dict(found.pop('weights'))
     except OSError as error:
         raise type(error)(f'{path}: {error.strerror}, expected weights of pare.training') from error
     except Exception as error:  # what is no checkpoint can raise nearly anything
         raise ValueError(f'{path}: found no weights of pare.training '
                          f'({type(error).__name__})') from error
-    return model.to(device).eval(), options
+    return model.to(device).eval(), found
 
 
 def load_backbone(model: nn.Module, path: Path) -> None:

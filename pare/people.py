@@ -62,6 +62,12 @@ def sample_betas(rng, n: int) -> np.ndarray:
     return rng.normal(0, 1, (n, N_BETAS)).clip(-2.5, 2.5).astype(np.float32)
 
 
+def sample_bodies(rng, n: int) -> dict[str, Tensor]:
+    """Rotations (n, 24, 3, 3) and betas (n, 10) of people."""
+    return {'rotations': axis_angle_to_matrix(torch.from_numpy(sample_poses(rng, n))),
+            'betas': torch.from_numpy(sample_betas(rng, n))}
+
+
 def look_at(rng, points: np.ndarray) -> np.ndarray:
     """Cameras (B, 3), (s, tx, ty), that see bodies (B, V, 3), each a little beside its middle."""
     low, high = points[..., :2].min(axis=1), points[..., :2].max(axis=1)
@@ -77,13 +83,12 @@ def sample_skeletons(rng, n: int, body: Body) -> dict[str, Tensor]:
 
     The noise is Gaussian; its size differs from body to body and from joint to joint.
     """
-    rotations = axis_angle_to_matrix(torch.from_numpy(sample_poses(rng, n)))
-    betas = torch.from_numpy(sample_betas(rng, n))
-    _, joints = body.chain(body.joints(betas), rotations)
+    bodies = sample_bodies(rng, n)
+    joints = body.posed_joints(bodies['betas'], bodies['rotations'])
     places = project(joints, torch.from_numpy(look_at(rng, joints.numpy())))
     size = BLUR / 32 * rng.random((n, 1, 1)) * rng.random((n, 24, 1))
     noise = torch.from_numpy(size * rng.standard_normal(places.shape)).float()
-    return {'rotations': rotations, 'betas': betas, 'places': places, 'seen': places + noise}
+    return bodies | {'places': places, 'seen': places + noise}
 
 
 # ---- images -------------------------------------------------------------------------------------

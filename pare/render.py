@@ -141,12 +141,10 @@ def occlude(rng, image: np.ndarray, points: np.ndarray, n: int) -> np.ndarray:
 
 # ---- pictures -----------------------------------------------------------------------------------
 
-def overlay(image: np.ndarray, vertices: np.ndarray, faces: np.ndarray, camera: np.ndarray,
+def overlay(image: np.ndarray, pixels: np.ndarray, vertices: np.ndarray, faces: np.ndarray,
             colour=(120, 170, 235)) -> np.ndarray:
-    """The mesh over a square image."""
-    size = image.shape[0]
-    which, shares = rasterise(to_pixels(vertices, camera, size), vertices[:, 2], faces,
-                              (size, size))
+    """The mesh over an image, its vertices (V, 3) at these pixels (V, 2)."""
+    which, shares = rasterise(pixels, vertices[:, 2], faces, image.shape[:2])
     result = image.copy()
     result[which >= 0] = shade(vertices, faces, which, shares)[:, None] * np.array(colour)
     return result

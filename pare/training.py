@@ -34,18 +34,18 @@ from pare.losses import losses, skeleton_loss
 from pare.metrics import evaluate, mean_pose, to, validate
 from pare.model import build, load_backbone
 from pare.muon import Muon
-from pare.people import (PASSES, Rendered, as_tensors, render_people, sample_skeletons,
-                         standardised)
+from pare.people import (PASSES, Rendered, as_tensors, render_people, sample_bodies,
+                         sample_skeletons, standardised)
 from pare.standin import make_body
 from training import bounded, load_state, restore, save_state, save_tensors, state_path
 
 # ---- settings -----------------------------------------------------------------------------------
 
-DEFAULTS = {'small': {'resolution': 64, 'epochs': 5, 'lr': 1e-3, 'batch_size': 64},
+DEFAULTS = {'small': {'resolution': 64, 'epochs': 5, 'lr': 2e-3, 'batch_size': 64},
             'full': {'resolution': 224, 'epochs': 120, 'lr': 3e-4, 'batch_size': 64}}
 N_PEOPLE = 10_000                    # rendered for an epoch
 N_VAL, VAL_SEED = 1000, 2            # rendered to validate; seed 1 is that of the test set
-MUON_LR = .02                        # of filters; the rest of the small network learns by Adam
+MUON_LR = .04                        # of filters; the rest of the small network learns by Adam
 N_SKELETONS = 256                    # bodies without images in each step
 # The small network compares by distance. The full one is as SPIN: squares, and 24 of its 49
 # keypoints have a weight in a mean over all.
@@ -203,11 +203,9 @@ def prepare(args: argparse.Namespace, arrays: dict, skeleton: Skeleton) -> tuple
     rng, per_process = np.random.default_rng(args.seed), args.batch_size // N_RANKS
     if not args.train:
         batches = Rendered(args.people, args.resolution, args.seed + RANK, per_process, args.epochs)
-        people = standardised(as_tensors(render_people(N_VAL, args.resolution, VAL_SEED)))
-        val_batches = [{key: value[rows] for key, value in people.items()}
-                       for rows in torch.arange(N_VAL).split(100)]
-        bodies = sample_skeletons(rng, 10_000, skeleton.body.cpu())
-        return batches, val_batches, mean_pose(bodies['betas'], bodies['rotations'], skeleton)
+        bodies = sample_bodies(rng, 10_000)
+        return (batches, rendered_val(args.resolution),
+                mean_pose(bodies['betas'], bodies['rotations'], skeleton))
     sets, shares = [], []
     for name in args.train:
         path, _, share = name.partition(':')
@@ -231,6 +229,13 @@ def prepare(args: argparse.Namespace, arrays: dict, skeleton: Skeleton) -> tuple
         sets[0] = Subset(sets[0], range(held_out))
     batches = Mixture(sets, shares, per_process, args.seed, args.workers, RANK, N_RANKS)
     return batches, DataLoader(val_set, 64, num_workers=args.workers), constant
+
+
+def rendered_val(resolution: int) -> list[dict]:
+    """Batches of rendered people to validate on."""
+    people = standardised(as_tensors(render_people(N_VAL, resolution, VAL_SEED)))
+    return [{key: value[rows] for key, value in people.items()}
+            for rows in torch.arange(N_VAL).split(100)]
 
 
 def leave_out_unreadable(people: People, skip: bool) -> None:

@@ -1,29 +1,15 @@
 """Draws charts and pictures of pare/. Each draw_ function writes a PNG and opens no window."""
+from pathlib import Path
+
 import numpy as np
 from matplotlib import colormaps
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import MaxNLocator
 
-BLUE, ORANGE, GREEN, PINK, GREY = '#0072B2', '#D55E00', '#009E73', '#CC79A7', '#555555'
+import plots as style
+from pare.body import JOINTS
+from plots import BLUE, GREEN, GREY, ORANGE, PINK, log_axis, new_figure, save_figure, tidy
 
-
-def _figure(width: float, height: float) -> Figure:
-    return Figure(figsize=(width, height), dpi=110, layout='constrained')
-
-
-def _tidy(ax, title: str, xlabel: str = '', ylabel: str = '') -> None:
-    ax.set(xlabel=xlabel, ylabel=ylabel)
-    ax.set_title(title, loc='left', fontsize=10)
-    ax.spines[['top', 'right']].set_visible(False)
-    ax.grid(alpha=.25)
-
-
-def _log(ax) -> None:
-    """A logarithmic axis with plain numbers."""
-    ax.set_yscale('log')
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ax.yaxis.set_major_formatter(StrMethodFormatter('{x:g}'))
-    ax.yaxis.set_minor_formatter(NullFormatter())
+REPORT = Path(__file__).parent / 'report'  # what pare/README.md shows
 
 
 def _colours(labels: np.ndarray) -> np.ndarray:
@@ -34,11 +20,10 @@ def _colours(labels: np.ndarray) -> np.ndarray:
 
 def draw_history(history: dict, path) -> None:
     """Terms of the loss and errors of validation over the epochs."""
-    figure = _figure(9, 3.2)
+    figure = new_figure(9, 3.2)
     loss, error = figure.subplots(1, 2)
-    epochs = history['epoch']
-    terms = [key for key in history if key in ('loss', 'keypoints', 'points_3d', 'pose', 'parts')]
-    for key, colour in zip(terms, (GREY, BLUE, ORANGE, GREEN, PINK)):
+    epochs, terms = history['epoch'], ('loss', 'keypoints', 'points_3d', 'pose', 'parts', 'places')
+    for key, colour in zip(terms, ('black', BLUE, ORANGE, GREEN, PINK, GREY)):
         values = np.array(history[key], dtype=float)
         loss.plot(epochs, np.where(values > 0, values, np.nan), color=colour, marker='.',
                   label=key.replace('_', ' '))
@@ -46,20 +31,21 @@ def draw_history(history: dict, path) -> None:
         error.plot(epochs, history[key], color=colour, marker='.', label=label)
     for ax in (loss, error):
         ax.legend(frameon=False)
-        ax.xaxis.get_major_locator().set_params(integer=True)
-    _log(loss)
-    _tidy(loss, 'loss and its terms', 'epoch')
-    _tidy(error, 'validation (mm)', 'epoch')
-    figure.savefig(path)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    log_axis(loss)
+    tidy(loss, 'loss and its terms, weighted', 'epoch')
+    tidy(error, 'validation (mm)', 'epoch')
+    save_figure(figure, path)
 
 
 def draw_examples(rows: list[tuple], path) -> None:
-    """For each row title, image, true parts, found parts or None, mesh over it, mesh aside."""
-    titles = ('image', 'parts', 'found parts', 'found body', 'from the side')
-    figure = _figure(9, 1.8 * len(rows) + .3)
-    axes = figure.subplots(len(rows), 5, squeeze=False)
-    for number, (line, (title, image, truth, parts, mesh, side)) in enumerate(zip(axes, rows)):
-        pictures = (image, _colours(truth), None if parts is None else _colours(parts), mesh, side)
+    """For each row title, image, true parts, found parts or None, found body over the image, found
+    body and true body from the side."""
+    titles = ('image', 'true parts', 'found parts', 'found body', 'its side', 'the true side')
+    figure = new_figure(11, 1.85 * len(rows) + .3)
+    axes = figure.subplots(len(rows), len(titles), squeeze=False)
+    for number, (line, (title, image, truth, parts, *bodies)) in enumerate(zip(axes, rows)):
+        pictures = (image, _colours(truth), None if parts is None else _colours(parts), *bodies)
         for ax, shown, name in zip(line, pictures, titles):
             ax.set_xticks([])
             ax.set_yticks([])
@@ -69,103 +55,97 @@ def draw_examples(rows: list[tuple], path) -> None:
             if number == 0:
                 ax.set_title(name, fontsize=10)
         line[0].set_ylabel(title, fontsize=10)
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 def draw_attention(image: np.ndarray, attention: np.ndarray, path) -> None:
     """The maps (24, H, W) over an image."""
-    from pare.body import JOINTS
-
-    figure = _figure(9, 6.6)
+    figure = new_figure(9, 6.6)
     for ax, name, part in zip(figure.subplots(4, 6).flat, JOINTS, attention):
         ax.imshow(image, extent=(0, 1, 1, 0))
         ax.imshow(part / part.max(), extent=(0, 1, 1, 0), cmap='magma', alpha=.65)
         ax.set_title(name, fontsize=9)
         ax.set_axis_off()
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 def draw_joint_error(errors: np.ndarray, labels, path) -> None:
-    """Mean error of each joint in mm, the largest on top."""
-    figure = _figure(6, .8 + .24 * len(errors))
+    """Mean error of each joint in mm, the largest on top; the first joint, the root, is zero."""
+    style.draw_joint_error(errors[1:], labels[1:], path, unit='mm', digits=0)
+
+
+def draw_visible(errors: dict, path) -> None:
+    """Error over the visible share of the body; `errors` maps a label to shares, means and their
+    errors (G,) of groups of people. Groups that are as visible are one."""
+    figure = new_figure(6, 3.4)
     ax = figure.subplots()
-    order = np.argsort(errors)
-    ax.barh([labels[joint] for joint in order], errors[order], color=BLUE)
-    ax.axvline(errors.mean(), color=ORANGE, linestyle='--', label=f'MPJPE {errors.mean():.0f} mm')
-    ax.legend(frameon=False, loc='lower right')
-    _tidy(ax, 'mean error of each joint (mm)')
-    ax.grid(visible=False, axis='y')
-    figure.savefig(path)
+    for (label, values), colour in zip(errors.items(), (BLUE, ORANGE, GREEN)):
+        distinct, group = np.unique(values[0].round(2), return_inverse=True)
+        _, means, spread = (np.array([part[group == number].mean()
+                                      for number in range(len(distinct))]) for part in values)
+        ax.errorbar(distinct, means, spread, color=colour, marker='o', capsize=3, label=label)
+    ax.legend(frameon=False)
+    tidy(ax, 'the less is seen, the larger the error', 'visible share of the body', 'MPJPE (mm)')
+    save_figure(figure, path)
 
 
-def draw_visible(errors: dict, spread: str, path) -> None:
-    """Error over the visible share of the body; `errors` maps a label to shares (G,) and errors
-    (runs, G) of groups of images, and `spread` says what the bars are. Groups that are as visible
-    are one."""
-    figure = _figure(6, 3.4)
-    ax = figure.subplots()
-    for (label, (shares, values)), colour in zip(errors.items(), (BLUE, ORANGE, GREEN)):
-        distinct, group = np.unique(shares.round(2), return_inverse=True)
-        values = np.stack([values[:, group == number].mean(axis=1)
-                           for number in range(len(distinct))], axis=1)
-        ax.errorbar(distinct, values.mean(axis=0), values.std(axis=0) if spread else None,
-                    color=colour, marker='o', capsize=3, label=label)
-    ax.legend(frameon=False, title=f'bars: {spread}' if spread else None)
-    _tidy(ax, 'error of those who are hidden', 'visible share of the body', 'MPJPE (mm)')
-    figure.savefig(path)
-
-
-def draw_sensitivity(image: np.ndarray, labels: np.ndarray, errors: np.ndarray, path) -> None:
-    """MPJPE (n, n) where a square hides the image; the outline is that of the parts (h, w)."""
-    figure = _figure(6, 3)
-    plain, ax = figure.subplots(1, 2)
-    plain.imshow(image, extent=(0, 1, 1, 0))
-    heat = ax.imshow(errors, extent=(0, 1, 1, 0), cmap='inferno')
+def draw_sensitivity(image: np.ndarray, labels: np.ndarray, errors: np.ndarray, plain: float,
+                     path) -> None:
+    """How much larger than `plain` the MPJPE (n, n) is where a square hides the image; the outline
+    is that of the parts (h, w)."""
+    figure = new_figure(6.4, 3)
+    left, right = figure.subplots(1, 2)
+    left.imshow(image, extent=(0, 1, 1, 0))
+    change = errors - plain
+    most = max(abs(change).max(), 1.)
+    heat = right.imshow(change, extent=(0, 1, 1, 0), cmap='RdBu_r', vmin=-most, vmax=most)
     if (labels > 0).any():
         places = [(np.arange(n) + .5) / n for n in labels.shape[::-1]]
-        ax.contour(*places, labels > 0, levels=[.5], colors='white', linewidths=1)
-    figure.colorbar(heat, ax=ax, label='MPJPE (mm)')
-    plain.set_title('image', loc='left', fontsize=10)
-    ax.set_title('with a square hidden here', loc='left', fontsize=10)
-    for each in (plain, ax):
-        each.set_axis_off()
-    figure.savefig(path)
+        right.contour(*places, labels > 0, levels=[.5], colors='black', linewidths=1)
+    figure.colorbar(heat, ax=right, label='change of MPJPE (mm)')
+    left.set_title(f'image, MPJPE {plain:.0f} mm', loc='left', fontsize=10)
+    right.set_title('with a square hidden here', loc='left', fontsize=10)
+    for ax in (left, right):
+        ax.set_axis_off()
+    save_figure(figure, path)
 
 
-def draw_ladder(rows: list[dict], path) -> None:
-    """Test errors of the rungs, all and the most occluded, each seed and the mean."""
-    names = list(dict.fromkeys(row['rung'] for row in rows))
-    figure = _figure(8, .9 + .5 * len(names))
+def draw_ladder(rows: dict, path) -> None:
+    """MPJPE of the rungs, {(rung, seed): (samples, seconds, mpjpe, ...)}, each seed and the mean;
+    the axis goes from the floor to the mean pose."""
+    names = list(dict.fromkeys(name for name, _ in rows))
+    figure = new_figure(8, .9 + .42 * len(names))
     ax = figure.subplots()
-    for column, colour, label, shift in (('mpjpe', BLUE, 'all', .1),
-                                         ('occluded', ORANGE, 'the most occluded 30 %', -.1)):
+    for column, colour, label, shift in ((2, BLUE, 'all', .1),
+                                         (5, ORANGE, 'the most hidden 30 %', -.1)):
         for place, name in enumerate(reversed(names)):
-            values = [float(row[column]) for row in rows if row['rung'] == name]
+            values = [row[column] for key, row in rows.items() if key[0] == name]
             ax.plot(values, len(values) * [place + shift], '.', color=colour, alpha=.5)
             ax.plot(np.mean(values), place + shift, 'o', color=colour,
                     label=label if place == 0 else None)
     ax.set_yticks(range(len(names)), reversed(names))
-    ax.legend(frameon=False)
-    _tidy(ax, 'MPJPE on the test set (mm)')
-    figure.savefig(path)
+    ax.legend(frameon=False, loc='center right')
+    tidy(ax, 'MPJPE on the test set (mm)')
+    save_figure(figure, path)
 
 
-def draw_courses(rows: list[dict], path) -> None:
-    """Loss and validation error of the rungs over the epochs, means over seeds."""
-    figure = _figure(9, 4)
+def draw_courses(rows: dict, path) -> None:
+    """Loss and validation error of the rungs, {(rung, seed, epoch): (samples, loss, mpjpe)}, over
+    the images seen, means over seeds."""
+    figure = new_figure(9, 4)
     loss, error = figure.subplots(1, 2)
-    names = list(dict.fromkeys(row['rung'] for row in rows))
+    names = list(dict.fromkeys(name for name, *_ in rows))
     for name, colour in zip(names, colormaps['viridis'](np.linspace(0, .9, len(names)))):
-        for ax, column in ((loss, 'loss'), (error, 'val_mpjpe')):
+        for ax, column in ((loss, 1), (error, 2)):
             values = {}
-            for row in rows:
-                if row['rung'] == name:
-                    values.setdefault(int(row['epoch']), []).append(float(row[column]))
+            for key, row in rows.items():
+                if key[0] == name:
+                    values.setdefault(row[0], []).append(row[column])
             ax.plot(list(values), list(map(np.mean, values.values())), color=colour, marker='.',
                     label=name)
-    _log(loss)
-    _tidy(loss, 'loss', 'epoch')
-    _tidy(error, 'MPJPE in validation (mm)', 'epoch')
-    figure.legend(*loss.get_legend_handles_labels(), loc='outside lower center', ncols=3,
+    log_axis(loss)
+    tidy(loss, 'loss', 'images seen')
+    tidy(error, 'MPJPE in validation (mm)', 'images seen')
+    figure.legend(*loss.get_legend_handles_labels(), loc='outside lower center', ncols=2,
                   frameon=False)
-    figure.savefig(path)
+    save_figure(figure, path)

@@ -1,0 +1,214 @@
+"""From a plain ResNet to part attention, a step at a time, on rendered people.
+
+    python -m pare.ladder                        # three seeds; goes on where it was stopped
+    python -m pare.ladder --people 1000 --epochs 2 --seeds 0 --folder /tmp/ladder
+
+Each rung is trained on the same people and scored on the test set. Results go to ladder.csv, one
+row each, and validation after each epoch to ladder_history.csv.
+"""
+import argparse
+import sys
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import OneCycleLR
+from torch.utils.data import DataLoader
+
+from metrics import cal_mpjpe, cal_pa_mpjpe
+from model import Block, pick_device
+from pare import plots
+from pare.body import Skeleton, project
+from pare.eval import rendered_test
+from pare.metrics import centred, evaluate, mean_pose, validate
+from pare.model import build
+from pare.people import PASSES, Rendered, look_at, sample_bodies
+from pare.standin import make_body
+from pare.training import DEFAULTS, N_PEOPLE, WEIGHTS, fit, rendered_val
+from plots import Table
+from training import bounded
+
+EPOCHS = 3                        # of each rung: 90,000 images
+HIDDEN = .3                       # share of the test set that is the most hidden
+MEAN, FLOOR = 'mean pose', 'exact 2D keypoints'
+N_EXACT, EXACT_PASSES = 100_000, 8  # people from whose exact keypoints the floor is learnt
+COLUMNS = ('samples', 'seconds', 'mpjpe', 'pa_mpjpe', 'learnt', 'hidden', 'pixels')
+
+
+@dataclass(frozen=True)
+class Rung:
+    """What is trained; `times` as many epochs as the others, `off` are terms that it lacks."""
+    kind: str = 'pare'
+    placed: bool = True
+    shared: bool = False
+    off: tuple[str, ...] = ()
+    times: float = 1.
+    average: bool = False
+
+
+WITHOUT = ('places', 'skeletons')
+RUNGS = {'ResNet and MLP': Rung('mlp', off=('parts', *WITHOUT)),
+         'ResNet and MLP, as long as attention': Rung('mlp', off=('parts', *WITHOUT), times=1.4),
+         '+ branches and attention': Rung(placed=False, shared=True, off=('parts', *WITHOUT)),
+         '+ 24 MLPs': Rung(placed=False, off=('parts', *WITHOUT)),
+         '+ part loss': Rung(placed=False, off=WITHOUT),
+         '+ supervised places, seen by all': Rung(off=('skeletons',)),
+         '+ bodies without images (default)': Rung(),
+         '+ twice as long and averaged': Rung(times=2., average=True)}
+
+
+def climb(args: argparse.Namespace) -> None:
+    """Trains and scores what is not in the table yet, then draws it."""
+    args.folder.mkdir(parents=True, exist_ok=True)
+    table = Table(args.folder / 'ladder.csv', ('rung', 'seed'), COLUMNS)
+    courses = Table(args.folder / 'ladder_history.csv', ('rung', 'seed', 'epoch'),
+                    ('samples', 'loss', 'val_mpjpe'))
+    device, skeleton = pick_device(args.device), Skeleton(make_body())
+    samples, visible = rendered_test(DEFAULTS['small']['resolution'])
+    test = Test(list(DataLoader(samples, 100)), visible, skeleton.to(device), device)
+    for seed in args.seeds:
+        if (MEAN, seed) not in table:
+            add(table, MEAN, seed, 0, 0., test.score(constant(seed, test)))
+        if (FLOOR, seed) not in table:
+            start = time.perf_counter()
+            joints = from_exact_keypoints(seed, test)
+            add(table, FLOOR, seed, N_EXACT * EXACT_PASSES, time.perf_counter() - start,
+                test.score(joints))
+        for name, rung in RUNGS.items():
+            if (name, seed) not in table:
+                add(table, name, seed, *one_rung(args, name, rung, seed, test, courses))
+    plots.draw_ladder(table.read(), args.folder / 'ladder.png')
+    plots.draw_courses(courses.read(), args.folder / 'ladder_history.png')
+
+
+def add(table: Table, name: str, seed: int, samples: int, seconds: float, scores: dict) -> None:
+    """A row of the table, which is printed too. The share learnt is 0 for the mean pose of the same
+    seed and 100 % for its floor."""
+    ends = {MEAN: 0., FLOOR: 100.}
+    if name not in ends:
+        done, place = table.read(), COLUMNS.index('mpjpe')
+        top, floor = (done[end, str(seed)][place] for end in ends)
+        ends[name] = 100 * (top - scores['mpjpe']) / (top - floor)
+    table.add((name, seed), [samples, seconds, scores['mpjpe'], scores['pa_mpjpe'], ends[name],
+                             scores['hidden'], scores['pixels']])
+    print(f'{name:37} seed {seed}  {samples:8,}  {seconds:6.0f} s  {scores["mpjpe"]:6.1f} mm  PA '
+          f'{scores["pa_mpjpe"]:6.1f} mm  learnt {ends[name]:5.1f} %  most hidden '
+          f'{scores["hidden"]:6.1f} mm', flush=True)
+
+
+class Test:
+    """The people of the test set, and errors on them."""
+
+    def __init__(self, batches: list, visible: np.ndarray, skeleton: Skeleton, device):
+        self.batches, self.skeleton, self.device = batches, skeleton, device
+        self.hidden = visible.argsort(kind='stable')[:round(HIDDEN * len(visible))]
+        self.keypoints = torch.cat([batch['keypoints'] for batch in batches])[..., :2]
+        points = [skeleton(*(batch[key].to(device) for key in ('betas', 'rotations')))
+                  for batch in batches]
+        self.true = torch.cat([centred(*both, skeleton) for both in points]).cpu()
+
+    def score(self, joints: Tensor, off: Tensor | None = None) -> dict[str, float]:
+        """Errors of joints (N, 17, 3) from the pelvis, in mm, of all and of the most hidden; and of
+        keypoints that fall `off` (N, 24), in pixels."""
+        errors = 1000 * cal_mpjpe(joints, self.true, avg=False)
+        size = DEFAULTS['small']['resolution']
+        return {'mpjpe': errors.mean().item(), 'hidden': errors[self.hidden.copy()].mean().item(),
+                'pa_mpjpe': 1000 * cal_pa_mpjpe(joints, self.true).item(),
+                'pixels': np.nan if off is None else off.nanmean().item() * size / 2}
+
+
+def constant(seed: int, test: Test) -> Tensor:
+    """The mean pose, for each person of the test set."""
+    bodies = sample_bodies(np.random.default_rng(seed), 10_000)
+    return mean_pose(bodies['betas'], bodies['rotations'], test.skeleton).expand_as(test.true)
+
+
+def from_exact_keypoints(seed: int, test: Test) -> Tensor:
+    """The floor: what a residual MLP tells of the test set's joints from their exact 2D keypoints,
+    after passes over other people."""
+    torch.manual_seed(seed)
+    rng, skeleton = np.random.default_rng(seed), test.skeleton.cpu()
+    net = nn.Sequential(nn.Flatten(), nn.Linear(48, 512), Block(512, 0.), Block(512, 0.),
+                        nn.Linear(512, 51), nn.Unflatten(1, (17, 3)))
+    optimiser = torch.optim.Adam(net.parameters(), 2e-3, fused=True)
+    places, joints = exact(rng, N_EXACT, skeleton)
+    middle, spread = joints.mean(dim=0), joints.std()
+    rows = [rows for _ in range(EXACT_PASSES) for rows in torch.randperm(N_EXACT).split(256)]
+    scheduler = OneCycleLR(optimiser, 2e-3, len(rows))
+    for some in rows:
+        found = middle + spread * net(places[some])
+        optimiser.zero_grad()
+        cal_mpjpe(found, joints[some]).backward()
+        optimiser.step()
+        scheduler.step()
+    net.eval()
+    with torch.no_grad():
+        found = middle + spread * net(test.keypoints)
+    test.skeleton.to(test.device)
+    return found
+
+
+def exact(rng, n: int, skeleton: Skeleton) -> tuple[Tensor, Tensor]:
+    """Exact 2D keypoints (n, 24, 2) in a crop and joints (n, 17, 3) from the pelvis of n people."""
+    bodies, places, joints = sample_bodies(rng, n), [], []
+    for rows in torch.arange(n).split(1000):
+        points, posed = skeleton(bodies['betas'][rows], bodies['rotations'][rows])
+        places.append(project(points, torch.from_numpy(look_at(rng, points.numpy()))))
+        joints.append(centred(points, posed, skeleton))
+    return torch.cat(places), torch.cat(joints)
+
+
+def one_rung(args, name: str, rung: Rung, seed: int, test: Test, courses: Table) -> tuple:
+    """Trains a rung and scores it on the test set: samples, seconds and errors."""
+    torch.manual_seed(seed)
+    model = build(rung.kind, 'small', rung.placed, rung.shared)
+    model.to(test.device, memory_format=torch.channels_last)
+    settings, epochs = DEFAULTS['small'], round(rung.times * args.epochs)
+    weights = WEIGHTS['small'] | dict.fromkeys(rung.off, 0.)
+    seconds, start, val_batches = 0., time.perf_counter(), rendered_val(settings['resolution'])
+    with closing(Rendered(args.people, settings['resolution'], seed, settings['batch_size'],
+                          epochs)) as batches:
+        for row, best, _ in fit(model, batches, test.skeleton, epochs, settings['lr'], weights,
+                                epochs, average=rung.average):
+            seconds += time.perf_counter() - start
+            row |= validate(best, val_batches, test.skeleton, test.device,
+                            settings['resolution'])
+            courses.add((name, seed, row['epoch']), (row['epoch'] * args.people * PASSES,
+                                                     row['loss'], row['val_mpjpe']))
+            start = time.perf_counter()
+    found = evaluate(best, test.batches, test.skeleton, test.device)
+    return epochs * args.people * PASSES, seconds, test.score(found['found'], found['off'])
+
+
+# ---- the command line ---------------------------------------------------------------------------
+
+def main(argv=None) -> int:
+    parser = argparse.ArgumentParser(
+        prog='python -m pare.ladder', description='Trains all rungs and compares them.',
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.error = lambda message: parser.exit(2, f'pare.ladder: {message}\n')
+    option = parser.add_argument
+    option('--epochs', type=bounded(int, 1), default=EPOCHS, metavar='N', help='of each rung')
+    option('--people', type=bounded(int, 100), default=N_PEOPLE, metavar='N',
+           help='rendered for each epoch')
+    option('--seeds', type=bounded(int, 0, 2 ** 31), nargs='+', default=[0, 1, 2], metavar='N',
+           help='of weights and people')
+    option('--folder', type=Path, default=plots.REPORT, metavar='FOLDER',
+           help='for tables and charts')
+    option('--device', choices=('auto', 'cpu', 'cuda'), default='auto', help='auto: a GPU if any')
+    try:
+        climb(parser.parse_args(argv))
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    except KeyboardInterrupt:
+        print('\ninterrupted; the same command goes on', file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
