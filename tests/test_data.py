@@ -1,11 +1,14 @@
 import os
 import pickle
 import struct
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 import data
+from conftest import ROOT
 from data import (BONES, JOINTS, face_root, find_bones, find_focal, find_sign, fit_focal, load,
                   project, ray_angle, ray_gap, sample, save, second_view, settle_views,
                   smallest_rotation, split_blocks, triangulate)
@@ -142,6 +145,135 @@ def test_nothing_of_a_malicious_file_runs(tmp_path, function):
     with pytest.raises(ValueError, match='neither a numpy array nor a plain type'):
         load(path)
     assert not target.exists()
+
+
+ARRAY = (b'cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85C\x01b\x87R(K\x01%s'
+         b'cnumpy\ndtype\nX\x02\x00\x00\x00%s\x89\x88\x87R\x89%stb')  # shape, dtype, data
+
+
+def laughs(value, holder):
+    """Lists or arrays that each hold the one before a hundred times: 100 ** 5 values."""
+    for n in range(1, 5):
+        value = holder.replace(b'?', value + b'q' + bytes([n]) + 99 * (b'h' + bytes([n])))
+    return value
+
+
+FLOODS = {
+    'a memo of 8 GB': b'Nr\xff\xff\xff\x1f', 'bytes': b'\x8e' + struct.pack('<Q', 2 ** 40),
+    'a bytearray': b'\x96' + struct.pack('<Q', 3 * 10 ** 9), 'a frame': b'\x95' + 8 * b'\x7f',
+    'a shape': ARRAY % (b'\x8a\x06\0\0\0\0\0\x10\x85', b'f4', b'C\x04abcd'),
+    'a shape of none': ARRAY % (b'\x8a\x05\0\0\0\0\x7fK\x00\x86', b'O8', b']'),
+    'a list in itself, twice': b']q\x01(h\x01h\x01e',
+    'lists of lists': laughs(b'](' + 100 * b'K\x01' + b'e', b'](?e'),
+    'objects of objects': laughs(ARRAY % (b'K\x64\x85', b'O8', b'](' + 100 * b'K\x01' + b'e'),
+                                 ARRAY % (b'K\x64\x85', b'O8', b'](?e')),
+    'lists in lists': 600_000 * b']' + 600_000 * b'a',
+    'tuples in tuples': b')' + 600_000 * b'\x85', 'many lists': b'(' + 600_000 * b']' + b'l'}
+
+
+@pytest.mark.parametrize('flood', FLOODS)
+def test_small_files_take_little_memory(tmp_path, flood):
+    """In a process of its own that has 300 MB more than numpy needs."""
+    key = b'X\x0a\x00\x00\x00joint_2d_1'
+    (tmp_path / 'a.pkl').write_bytes(b'\x80\x04}' + key + FLOODS[flood] + b's.')
+    script = f'''
+import resource, sys, time
+sys.path.insert(0, {str(ROOT)!r})
+import data
+pages = int(open('/proc/self/statm').read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, 2 * (pages * resource.getpagesize() + 300_000_000,))
+start = time.process_time()
+try:
+    data.load('a.pkl')
+except ValueError as error:
+    print(error)
+assert time.process_time() - start < 10
+'''
+    output = subprocess.run([sys.executable, '-c', script], cwd=tmp_path, capture_output=True,
+                            text=True, env=os.environ | {'OPENBLAS_NUM_THREADS': '1'})
+    assert output.returncode == 0, output.stderr
+    assert output.stdout.startswith('a.pkl: ') and output.stdout.count('\n') == 1
+    assert 'Memory' not in output.stdout
+
+
+def test_a_key_that_is_a_deep_tuple_is_left_out(tmp_path):
+    """Its hash would end the process: it is taken in C, a million calls deep."""
+    good = pickle.dumps(GOOD, protocol=2)
+    deep = b')' + 200_000 * b'\x85' + b'Ns'
+    (tmp_path / 'a.pkl').write_bytes(good[:-1] + deep + b'.')
+    assert load(tmp_path / 'a.pkl').keys() == GOOD.keys()
+
+
+@pytest.mark.parametrize('value, message', (
+    (GOOD['joint_3d'].astype(complex), 'an array of c16'), (np.zeros(3, 'f4, O'), 'array of V12'),
+    (GOOD['joint_3d'].astype('M8[s]'), 'an array of M8'), (GOOD['joint_3d'].astype(str), 'of U'),
+    ([[['1', '2', '3']]] * N, 'a list that makes no array'), ([[10 ** 400] * 3] * 6, 'a list that'),
+    (np.array({}, dtype=object), 'a dict that makes no array'), (None, 'a NoneType that'),
+    (b'123', 'a bytes that'), ({1, 2}, ''), (1j, 'a builtins.complex'),
+    (eval('[' * 30 + '1.' + ']' * 30), 'values nested more than 20 deep')))
+@pytest.mark.parametrize('protocol', (3, 5))
+def test_only_numbers_are_numbers(tmp_path, value, message, protocol):
+    path = write(tmp_path / 'a.pkl', {**GOOD, 'joint_3d': value}, protocol=protocol)
+    with pytest.raises(ValueError, match=f'^{path}: key joint_3d: found .*{message}') as error:
+        load(path)
+    assert '\n' not in str(error.value)
+
+
+def test_a_dtype_with_objects_is_refused(tmp_path):
+    """Fields of objects would make pointers of the bytes of the file."""
+    fields = (b'(K\x03X\x01\0\0\0|NX\x01\0\0\0a\x85}X\x01\0\0\0acnumpy\ndtype\nX\x02\0\0\0O8\x89'
+              b'\x88\x87RK\x00\x86sK\x08K\x01K\x3ftb')
+    for dtype in (b'V8', b'f8'):
+        value = (ARRAY % (b'K\x05\x85', dtype, b'C\x28' + 40 * b'A')).replace(
+            b'\x87R\x89C', b'\x87R' + fields + b'\x89C')
+        (tmp_path / 'a.pkl').write_bytes(b'\x80\x04}X\x08\0\0\0joint_3d' + value + b's.')
+        with pytest.raises(ValueError, match='key joint_3d: found an array of'):
+            load(tmp_path / 'a.pkl')
+
+
+@pytest.mark.parametrize('content', (
+    b'(cnumpy\ndtype\nX\2\0\0\0f4o', b'(X\2\0\0\0f4inumpy\ndtype\n', b'cnumpy\ndtype\n)}\x92',
+    b'\x82\1', b'Pid\n', b'NQ', b'\x97', b'N2', b'N0'))
+def test_opcodes_that_no_file_needs_are_refused(tmp_path, content):
+    (tmp_path / 'a.pkl').write_bytes(b'\x80\x05' + content + b'.')
+    with pytest.raises(ValueError, match='readable pickle .an opcode that no file of arrays needs'):
+        load(tmp_path / 'a.pkl')
+
+
+def test_keys_of_any_text_make_one_line(tmp_path):
+    many = {f'k{n}': n for n in range(999)}
+    path = write(tmp_path / 'a.pkl', {'a\nb\x1b\u2028\ud800': 1, **many})
+    with pytest.raises(ValueError) as error:
+        load(path)
+    assert str(error.value).isprintable() and len(str(error.value)) < 700
+
+
+def test_what_nobody_needs_is_not_read(tmp_path):
+    strange = {'set': {1, (2, 3)}, 'dates': np.zeros(3, 'M8[s]'), (1, 2): 3, 'complex': 1j}
+    for protocol in range(6):
+        loaded = load(write(tmp_path / 'a.pkl', {**GOOD, **strange}, protocol=protocol))
+        assert loaded.keys() == GOOD.keys()
+
+
+@pytest.mark.parametrize('seed', range(4))
+def test_damaged_files_end_in_a_line_or_in_numbers(tmp_path, seed):
+    """A hundred files of each seed with bytes changed, put in, doubled and left out."""
+    rng = np.random.default_rng(seed)
+    value = [GOOD, {key: list(array) for key, array in GOOD.items()}][seed % 2]
+    whole, path = pickle.dumps(value, protocol=(0, 2, 4, 5)[seed]), tmp_path / 'a.pkl'
+    for _ in range(100):
+        content = bytearray(whole)
+        for at in rng.integers(0, len(content), rng.integers(1, 6)):
+            end = at + rng.integers(0, 9)
+            new = (rng.bytes(1), bytes(rng.choice(list(b'(.0RbctsauehqrKMJX]})\x85\x93\x94'), 3)),
+                   2 * content[at:end])[rng.integers(3)]
+            content[at:end] = new
+        path.write_bytes(content)
+        try:
+            for array in load(path).values():
+                assert array.dtype == np.float32 and np.isfinite(array).all()
+        except ValueError as error:
+            assert str(error).startswith(f'{path}: ') and '\n' not in str(error)
 
 
 def test_missing_file_and_folder(tmp_path):

@@ -1,7 +1,6 @@
 import os
 import pickle
 import struct
-import zipfile
 
 import numpy as np
 import pytest
@@ -9,7 +8,7 @@ import torch
 
 from made import (ARRAYS, Ch, MatVecMult, Select, annotations, csc_matrix, pickle_as_field,
                   sequence, smpl_parts, smpl_pickle)
-from pare import files, formats
+from pare import files
 from pare.body import FACE, KEYPOINTS, Skeleton, axis_angle_to_matrix
 from pare.files import SHAPES, convert_3dpw, load_annotations, load_body, load_fits
 
@@ -39,7 +38,8 @@ def test_a_model_of_python_2(tmp_path):
     raw = pickle.dumps({'v_template': ARRAYS['v_template']}, protocol=2)
     start, n = ARRAYS['v_template'].tobytes(), 12 * 1728
     old = (b'\x80\x02}U\nv_templateq\x01cnumpy.core.multiarray\n_reconstruct\nq\x02cnumpy\n'
-           b'ndarray\nq\x03K\x00\x85U\x01bq\x04\x87R(K\x01M\xc0\x06K\x03\x86cnumpy\ndtype\nU\x02f4K\x00K\x01'
+           b'ndarray\nq\x03K\x00\x85U\x01bq\x04\x87R(K\x01M\xc0\x06K\x03\x86'
+           b'cnumpy\ndtype\nU\x02f4K\x00K\x01'
            b'\x87R(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89T'
            + struct.pack('<i', n) + start + b'tbs.')
     for number, content in enumerate((raw, old)):
@@ -121,58 +121,6 @@ def test_what_is_no_body_is_named(tmp_path):
     for name in ('none.pkl', 'none.npz', 'none.npy'):
         with pytest.raises(FileNotFoundError, match=f'{name}: No such file'):
             files.read_npy(tmp_path / name) if name.endswith('npy') else load_body(tmp_path / name)
-
-
-# ---- arrays -------------------------------------------------------------------------------------
-
-def npz_of(path, header: bytes, content: bytes):
-    """An .npz with one array `a` of this header."""
-    head = b'\x93NUMPY\x01\x00' + struct.pack('<H', len(header)) + header
-    with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr('a.npy', head + content)
-    return path
-
-
-@pytest.mark.parametrize('dtype, shape, content, message', (
-    ('<f8', '(1000000000000,)', b'8 bytes.', '8 bytes in an array of shape'),
-    ('<f8', '(2,)', b'8 bytes.', '8 bytes in an array of shape'),
-    ('<U0', '(1000000000000,)', b'', 'an array of <U0'), ('|V8', '(1,)', b'8 bytes.', 'array of '),
-    ('|O', '(1,)', b'8 bytes.', 'key a: an array of objects'),
-    ('<c8', '(1,)', b'8 bytes.', 'array of complex64'),
-    ('<M8[s]', '(1,)', b'8 bytes.', 'array of datetime64'),
-    ('<U2', '(1,)', b'\xff' * 8, 'text that is none'), ('<f8', '(-1,)', b'', 'found no readable'),
-    ('<f8', '("a",)', b'', 'found no readable'),
-    ('|u1', '(3000000,)', bytes(3_000_000), 'more bytes than its size allows')))
-def test_wrong_arrays_take_no_memory(tmp_path, monkeypatch, dtype, shape, content, message):
-    monkeypatch.setattr(formats, 'FREE', 10 ** 6)
-    header = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}}}\n".encode()
-    path = npz_of(tmp_path / 'a.npz', header, content)
-    with pytest.raises(ValueError, match=f'a.npz: .*{message}') as error:
-        files.read_npz(path, ('a',))
-    assert one_line(error)
-
-
-def test_objects_that_nobody_needs_are_left_out(tmp_path):
-    objects = np.array([{}, 1], dtype=object)
-    a = np.asfortranarray([[1, 2], [3, 4.]])
-    np.savez(tmp_path / 'a.npz', objects=objects, a=a, b=['é', 'b'])
-    found = files.read_npz(tmp_path / 'a.npz')
-    assert sorted(found) == ['a', 'b'] and found['a'].tolist() == [[1, 2], [3, 4]]
-    assert found['b'].tolist() == ['é', 'b'] and found['a'].flags.writeable
-    with pytest.raises(ValueError, match='a.npz: found no .* .key objects: an array of objects'):
-        files.read_npz(tmp_path / 'a.npz', ('objects',))
-
-
-def test_a_write_that_fails_leaves_the_old_file(tmp_path):
-    files.write_npz(tmp_path / 'a.npz', {'a': np.ones(3)})
-
-    class Broken:
-        def __array__(self, *_, **__):
-            raise OSError('disk full')
-    with pytest.raises(OSError, match='disk full'):
-        files.write_npz(tmp_path / 'a.npz', {'a': Broken()})
-    assert [path.name for path in tmp_path.iterdir()] == ['a.npz']
-    assert files.read_npz(tmp_path / 'a.npz')['a'].tolist() == [1, 1, 1]
 
 
 # ---- annotations --------------------------------------------------------------------------------
