@@ -25,9 +25,10 @@ class LiftModel(nn.Module):
     """Lifts 2D joints (B, J, 2) or (B, 2J) to 3D joints (B, J, 3) in the camera's frame.
 
     A joint lies on the ray through its point, so its depth tells x and y too; what the network adds
-    to them corrects points that are not exact. `output_nodes` is 3J. The statistics that `fit`
-    takes are buffers, so that a state_dict is complete; until then they change nothing. Raises
-    ValueError for sizes that make no network.
+    to them corrects points that are not exact. Its outputs are thus residuals of x and y, and
+    depth, of `mean_out` and `std_out`. `output_nodes` is 3J. The statistics that `fit` takes are
+    buffers, so that a state_dict is complete; until then they change nothing. Raises ValueError for
+    sizes that make no network.
     """
 
     def __init__(self, n_blocks: int = 2, hidden_layer: int = 1024, dropout: float = 0.1,
@@ -42,8 +43,8 @@ class LiftModel(nn.Module):
         self.last = nn.Linear(hidden_layer, output_nodes)
         self.register_buffer('mean_2d', torch.zeros(input_nodes))
         self.register_buffer('std_2d', torch.ones(input_nodes))
-        self.register_buffer('mean_3d', torch.zeros(output_nodes))
-        self.register_buffer('std_3d', torch.ones(output_nodes))
+        self.register_buffer('mean_out', torch.zeros(output_nodes))
+        self.register_buffer('std_out', torch.ones(output_nodes))
         self.register_buffer('inverse_focal', torch.zeros(2))
         self.register_buffer('fitted', torch.tensor(False))
 
@@ -51,25 +52,25 @@ class LiftModel(nn.Module):
         x = (joint_2d.flatten(1) - self.mean_2d) / self.std_2d  # (B, 2J)
         x = self.first(x)                                       # (B, hidden_layer)
         x = self.last(self.blocks(x))                           # (B, 3J)
-        x = (self.mean_3d + self.std_3d * x).unflatten(1, (-1, 3))
-        correction, z = x.split((2, 1), dim=-1)
+        x = (self.mean_out + self.std_out * x).unflatten(1, (-1, 3))
+        residual, z = x.split((2, 1), dim=-1)                   # (B, J, 2), (B, J, 1)
         ray = self.inverse_focal * joint_2d.reshape(len(x), -1, 2)
-        return torch.cat([correction - z * ray, z], dim=-1)  # (B, J, 3)
+        return torch.cat([residual - z * ray, z], dim=-1)       # (B, J, 3)
 
     @torch.no_grad()
     def fit(self, joint_2d: Tensor, joint_3d: Tensor) -> None:
         """Takes its statistics from training poses (N, J, 2), (N, J, 3).
 
         The focal lengths are those with which the points at their depths lie closest to the joints;
-        where there is no such camera they come out so that the rays tell little. Mean and deviation
-        are of each coordinate of the points, of the depths, and of what the rays leave of x and y.
+        where there is no such camera they come out so that the rays tell little. Mean and standard
+        deviation are of each coordinate of the points, and of each output of the network.
         """
         ray = -joint_3d[..., 2:] * joint_2d
         square = ray.square().sum((0, 1)).clamp(min=1e-12)
         self.inverse_focal.copy_((ray * joint_3d[..., :2]).sum((0, 1)) / square)
         rest = torch.cat([joint_3d[..., :2] - self.inverse_focal * ray, joint_3d[..., 2:]], dim=-1)
         for joints, mean, std in ((joint_2d, self.mean_2d, self.std_2d),
-                                  (rest, self.mean_3d, self.std_3d)):
+                                  (rest, self.mean_out, self.std_out)):
             mean.copy_(joints.flatten(1).mean(dim=0))
             std.copy_(joints.flatten(1).std(dim=0, correction=0))
         self.std_2d[self.std_2d < 1e-6] = 1  # a coordinate that never moves

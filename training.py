@@ -38,7 +38,7 @@ DROPOUT = 0.       # augmentation leaves nothing to overfit; 0.1 is 8 % worse
 
 TILT = 6.          # degrees by which the height of virtual cameras differs (standard deviation)
 NOISE = .06        # of virtual 2D joints: the most, over the standard deviation of all 2D joints
-RARITY = 12        # most poses get far less: the noise is NOISE times a uniform number to this power
+RARITY = 12        # most poses get far less: noise is NOISE times a uniform number to this power
 NEAR = .1          # least depth that a projection divides by, and of joints in virtual views
 
 ROOT = torch.tensor([0., 0., -1.])
@@ -120,7 +120,7 @@ def reprojection_loss(model, batch: Poses, error=None) -> Tensor:
 
 
 def image_error(pose: Tensor, batch: Poses) -> Tensor:
-    """Mean distance of joints (N, J, 3) about the root, in view 1's axes, from those of both images.
+    """Mean distance of joints (N, J, 3) about the root, in view 1's axes, from both images.
 
     One norm is over the offsets in both images, each as long as it is at the root: a joint that one
     image shows in a wrong place then weighs little.
@@ -405,7 +405,7 @@ def build(args: argparse.Namespace, train_set: Poses) -> LiftModel:
 
 
 def same_statistics(model: LiftModel, weights: dict) -> bool:
-    mean, begun = model.mean_3d.cpu(), weights['mean_3d']
+    mean, begun = model.mean_out.cpu(), weights['mean_out']
     return mean.shape == begun.shape and torch.allclose(mean, begun)
 
 

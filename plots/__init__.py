@@ -124,7 +124,8 @@ def draw_joint_error(errors: np.ndarray, labels, path, unit: str = UNIT, digits:
     ax = figure.subplots()
     order = np.argsort(errors)
     ax.barh([labels[joint] for joint in order], errors[order], color=BLUE)
-    ax.axvline(errors.mean(), color=ORANGE, linestyle='--', label=f'MPJPE {errors.mean():.{digits}f}')
+    label = f'MPJPE {errors.mean():.{digits}f}'
+    ax.axvline(errors.mean(), color=ORANGE, linestyle='--', label=label)
     ax.legend(frameon=False, loc='lower right')
     tidy(ax, 'mean error of each joint', f'distance from ground truth ({unit})')
     ax.grid(visible=False, axis='y')

@@ -68,7 +68,7 @@ def square(model: LiftModel, batch: Poses) -> Tensor:
 
 
 def standardised_square(model: LiftModel, batch: Poses) -> Tensor:
-    error = (model(batch.joint_2d) - batch.joint_3d).flatten(1) / model.std_3d
+    error = (model(batch.joint_2d) - batch.joint_3d).flatten(1) / model.std_out
     return error.square().mean()
 
 
@@ -117,8 +117,8 @@ def build(recipe: Recipe, poses: Poses) -> LiftModel:
         model.fit(poses.joint_2d, poses.joint_3d)
         if not recipe.rays:
             model.inverse_focal.zero_()
-            model.mean_3d.copy_(poses.joint_3d.flatten(1).mean(dim=0))
-            model.std_3d.copy_(poses.joint_3d.flatten(1).std(dim=0, correction=0))
+            model.mean_out.copy_(poses.joint_3d.flatten(1).mean(dim=0))
+            model.std_out.copy_(poses.joint_3d.flatten(1).std(dim=0, correction=0))
     return model
 
 

@@ -21,7 +21,8 @@ import torch
 from matplotlib.lines import Line2D
 from torch import Tensor, nn
 
-from data import JOINTS, SUPERVISED, TWO_VIEWS, load, sample, settle_views, split_blocks, triangulate
+from data import (JOINTS, SUPERVISED, TWO_VIEWS, load, sample, settle_views, split_blocks,
+                  triangulate)
 from metrics import cal_mpjpe
 from model import LiftModel
 from plots import (BLUE, GREEN, GREY, ORANGE, PINK, REPORT, UNIT, Table, new_figure, save_figure,

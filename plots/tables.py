@@ -63,8 +63,9 @@ def network() -> str:
         for variant in variants:
             val, test, seconds, parameters = measured(variant).T
             label = ' '.join(value_of(question, variant).split())
+            time = seconds.min() / default[:, 2].min()
             rows.append([question * (variant == variants[0]), label, spread(val), spread(test),
-                         f'{seconds.min() / default[:, 2].min():.1f}', f'{parameters[0] / 1e6:.1f}'])
+                         f'{time:.1f}', f'{parameters[0] / 1e6:.1f}'])
     return table(['question', 'variant', 'validation', 'test', 'time', 'million weights'], rows)
 
 
@@ -94,11 +95,13 @@ TABLES = {'baseline': baseline, 'network': network, 'weak': weak, 'joints': join
 
 
 def filled(text: str) -> str:
-    """The text with each table between its markers made anew."""
+    """The text with each table between its markers made anew; ValueError for a missing marker."""
     for name, make in TABLES.items():
-        start, end = f'<!-- {name}: python -m plots.tables -->\n', f'\n<!-- end of {name} -->'
+        start, end = f'<!-- {name}: python -m plots.tables -->\n', f'<!-- end of {name} -->'
+        if not text.count(start) == text.count(end) == 1:
+            raise ValueError(f'{README}: found no markers of table {name}, expected {start}{end}')
         before, _, rest = text.partition(start)
-        text = before + start + make() + end + rest.partition(end)[2]
+        text = before + start + make() + '\n' + end + rest.partition(end)[2]
     return text
 
 

@@ -48,9 +48,9 @@ def test_the_peer_is_the_network_of_its_paper():
     assert {layer.p for layer in Martinez().modules() if isinstance(layer, nn.Dropout)} == {.5}
     poses, recipe = random_poses(), RECIPES[MARTINEZ]
     model = build(recipe, poses)
-    torch.testing.assert_close(model.mean_3d, poses.joint_3d.flatten(1).mean(dim=0))
+    torch.testing.assert_close(model.mean_out, poses.joint_3d.flatten(1).mean(dim=0))
     model.last.weight.data.zero_(), model.last.bias.data.zero_()
-    torch.testing.assert_close(model(poses.joint_2d)[0].flatten(), model.mean_3d)  # no ray
+    torch.testing.assert_close(model(poses.joint_2d)[0].flatten(), model.mean_out)  # no ray
     optimiser, schedule = optimise(recipe, 5, model, 1e-3, n_steps=5 * 50_000)
     for weights in model.parameters():
         weights.grad = torch.full_like(weights, 7.)

@@ -153,6 +153,14 @@ def test_the_shipped_weights_score_in_a_fresh_clone_as_the_readme_says(tmp_path,
     assert float(figures[0]) == pytest.approx(float(figures[1]), abs=2e-5)
 
 
+def test_the_example_of_the_readme_lifts_an_array(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    example = (ROOT / 'README.md').read_text().partition('```python\n')[2].partition('```')[0]
+    names = {'joint_2d': POSES['joint_2d_1'].astype(float)}
+    exec(example, names)
+    assert cal_mpjpe(names['joint_3d'], POSES['joint_3d']) < .02
+
+
 def test_real_motion_capture_is_lifted(mocap, capsys, here):
     main([str(ROOT / 'liftModel'), '--data', str(mocap / 'data_test.pkl'), '--predict', 'out.npy'])
     assert '14,538 poses of 15 joints' in (output := capsys.readouterr().out) and 'LKnee' in output

@@ -31,7 +31,7 @@ def by_hand(model, joint_2d):
             x = np.maximum(x * w[batch + 'weight'] + w[batch + 'bias'], 0)
         x = skip + x
     x = x @ w['last.weight'].T + w['last.bias']
-    x = (w['mean_3d'] + w['std_3d'] * x).reshape(len(x), -1, 3)
+    x = (w['mean_out'] + w['std_out'] * x).reshape(len(x), -1, 3)
     x[..., :2] += w['inverse_focal'] * joint_2d.reshape(len(x), -1, 2).numpy() * -x[..., 2:]
     return x
 
@@ -80,10 +80,11 @@ def test_fit_standardises():
     expected[6] = 0
     np.testing.assert_allclose(inputs[0].std(0, correction=0), expected, atol=1e-5)
     means, deviations = joint_3d[..., 2].mean(dim=0), joint_3d[..., 2].std(dim=0, correction=0)
-    torch.testing.assert_close(model.mean_3d.view(15, 3)[:, 2], means)
-    torch.testing.assert_close(model.std_3d.view(15, 3)[:, 2], deviations)
-    assert model.mean_3d[14] == -7 and model.std_3d[14] == 0
-    assert model.fitted and {'mean_2d', 'std_2d', 'mean_3d', 'std_3d'} <= model.state_dict().keys()
+    torch.testing.assert_close(model.mean_out.view(15, 3)[:, 2], means)
+    torch.testing.assert_close(model.std_out.view(15, 3)[:, 2], deviations)
+    assert model.mean_out[14] == -7 and model.std_out[14] == 0
+    assert model.fitted
+    assert {'mean_2d', 'std_2d', 'mean_out', 'std_out'} <= model.state_dict().keys()
 
 
 @pytest.mark.parametrize('focal_len', ((1.2, 1.1), (-1.2, 1.1)))
@@ -109,7 +110,7 @@ def test_x_and_y_are_learnt_where_no_camera_explains_the_points():
     joint_3d = torch.cat([100 * joint_2d, 100 * torch.randn(500, 15, 1)], dim=-1)
     model = LiftModel(1, 16)
     model.fit(joint_2d, joint_3d)
-    assert (model.std_3d.view(15, 3) > 90).all()
+    assert (model.std_out.view(15, 3) > 90).all()
 
 
 def test_lift_is_in_evaluation_mode_and_leaves_no_trace():

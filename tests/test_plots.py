@@ -46,7 +46,7 @@ def test_a_table_grows_and_knows_what_it_holds(tmp_path):
     assert list(again.read()) == [('a', '0'), ('b, c', '1')]
     assert again.read()['a', '0'] == (.333333, 20)
     assert ('a',) in again and ('b, c', 1) in again and ('a', 1) not in again
-    with pytest.raises(ValueError, match='a.csv: found columns row, seed, mpjpe, seconds, expected'):
+    with pytest.raises(ValueError, match='a.csv: found columns row, seed, mpjpe, seconds'):
         plots.Table(path, ('row',), ('mpjpe',))
 
 
