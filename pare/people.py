@@ -6,10 +6,12 @@ A set has the keys of an annotation file (see pare.files), and in place of imgna
 images, labels of the parts that are seen, and whole, labels as if nothing hid the body.
 """
 import argparse
+import os
 import signal
 import sys
+import threading
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 import numpy as np
@@ -121,7 +123,9 @@ def render_people(n: int, size: int, seed) -> dict[str, np.ndarray]:
 
 
 def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that trains ends it
+    """Leaves interrupts to the process that trains, and ends when that one is no more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=lambda: (parent_process().join(), os._exit(1)), daemon=True).start()
     torch.set_num_threads(1)
 
 
