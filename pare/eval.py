@@ -27,7 +27,7 @@ from pare.formats import write_npz
 from pare.metrics import evaluate, to
 from pare.model import load_model
 from pare.people import as_tensors, render_people, standardised
-from pare.render import overlay
+from pare.render import overlay, to_pixels
 from pare.standin import make_body
 
 SHIPPED = Path(__file__).with_name('pareModel')
@@ -215,7 +215,7 @@ def run(args: argparse.Namespace) -> None:
         write_obj(args.obj, values['verts'], arrays['f'])
     picture = args.out.with_suffix('.png')
     with atomic(picture) as file:
-        shown(photo, values, arrays, args.focal).save(file, format='png')
+        shown(photo, values, arrays, centre, side, args.focal).save(file, format='png')
     if kept['options']['rendered']:
         print(f'{args.model} has seen rendered people alone: on a photograph expect little')
     print(f'wrote {args.out}, {picture}', f'and {args.obj}' * bool(args.obj))
@@ -232,14 +232,17 @@ def box_of(box, size: tuple[int, int]) -> tuple[tuple[float, float], float]:
     return (x + width / 2, y + height / 2), 1.2 * max(width, height)
 
 
-def shown(photo: Image.Image, values: dict, arrays: dict, focal: float) -> Image.Image:
-    """The photograph, and beside it the mesh over it, placed by the translation in the camera of
-    the whole image: f X / Z from its middle."""
+def shown(photo: Image.Image, values: dict, arrays: dict, centre, side: float,
+          focal: float) -> Image.Image:
+    """The mesh over the photograph, placed by the translation in the camera of the whole image,
+    f X / Z from its middle; and beside it over the crop that the network saw, as high."""
+    faces, image, high = arrays['f'].astype(np.int64), np.asarray(photo), photo.height
     points = values['verts'] + values['translation']
     pixels = focal * points[:, :2] / points[:, 2:] + np.array(photo.size) / 2
-    image = np.asarray(photo)
-    mesh = overlay(image, pixels, points, arrays['f'].astype(np.int64))
-    return Image.fromarray(np.hstack([image, mesh]))
+    crop = warp(photo, crop_matrix(centre, side, high), high)
+    return Image.fromarray(np.hstack([
+        overlay(image, pixels, points, faces),
+        overlay(crop, to_pixels(values['verts'], values['pred_cam'], high), points, faces)]))
 
 
 def write_obj(path: Path, vertices: np.ndarray, faces: np.ndarray) -> None:
