@@ -32,7 +32,7 @@ from pare.training import DEFAULTS, N_PEOPLE, WEIGHTS, fit, rendered_val
 from plots import Table
 from training import bounded
 
-EPOCHS = 3                        # of each rung: 90,000 images
+EPOCHS = 2                        # of each rung: 60,000 images
 HIDDEN = .3                       # share of the test set that is the most hidden
 MEAN, FLOOR = 'mean pose', 'exact 2D keypoints'
 N_EXACT, EXACT_PASSES = 100_000, 8  # people from whose exact keypoints the floor is learnt

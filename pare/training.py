@@ -41,7 +41,7 @@ from training import bounded, load_state, restore, save_state, save_tensors, sta
 
 # ---- settings -----------------------------------------------------------------------------------
 
-DEFAULTS = {'small': {'resolution': 64, 'epochs': 5, 'lr': 2e-3, 'batch_size': 64},
+DEFAULTS = {'small': {'resolution': 64, 'epochs': 3, 'lr': 2e-3, 'batch_size': 64},
             'full': {'resolution': 224, 'epochs': 120, 'lr': 3e-4, 'batch_size': 64}}
 N_PEOPLE = 10_000                    # rendered for an epoch
 N_VAL, VAL_SEED = 1000, 2            # rendered to validate; seed 1 is that of the test set
