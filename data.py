@@ -260,7 +260,7 @@ def find_focal(data: dict) -> np.ndarray:
 
 
 def check_root(joint_3d: np.ndarray) -> None:
-    """Raises ValueError where joints (N, J, 3) lie about another root than (0, 0, -1), or hold it."""
+    """Raises ValueError where joints (N, J, 3) hold the root, or it is not at (0, 0, -1)."""
     joint_3d = joint_3d[::len(joint_3d) // 10_000 + 1]
     depth, extent = -np.median(joint_3d[..., 2]), np.ptp(joint_3d[..., :2], axis=1).mean()
     if not .75 < depth < 1.33:
@@ -272,8 +272,8 @@ def check_root(joint_3d: np.ndarray) -> None:
                          f'about 1, with the root at (0, 0, -1); they seem to be {seems}')
     at_root = (np.abs(joint_3d - np.float32([0, 0, -1])) < 1e-6).all(axis=(0, 2))
     if at_root.any():
-        raise ValueError(f'key joint_3d: found joint {at_root.argmax()} always at (0, 0, -1), which '
-                         f'is the root, expected it left out in all keys: it has no error to count')
+        raise ValueError(f'key joint_3d: found joint {at_root.argmax()} always at (0, 0, -1): it is '
+                         f'the root, expected it left out of all keys, since it has no error')
 
 
 def settle_camera(data: dict) -> tuple[dict, str]:

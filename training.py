@@ -463,48 +463,42 @@ def restore(parts: dict, state: dict) -> dict:
     try:
         for name, part in parts.items():
             fresh, saved = part.state_dict(), state['parts'][name]
-            if isinstance(part, torch.optim.Adam):
+            if isinstance(part, torch.optim.Adam):  # reads memory beyond moments that are too small
                 fresh['state'] = {row: {'step': torch.tensor(0.), 'exp_avg': weights,
                                         'exp_avg_sq': weights}
                                   for row, weights in enumerate(part.param_groups[0]['params'])}
-            check_alike(saved, fresh, name)
+            if form(saved) != form(fresh) or form(state['random']) != form(torch.get_rng_state()):
+                raise ValueError(name)
             part.load_state_dict(saved)
-        check_alike(state['random'], torch.get_rng_state(), 'random')
         torch.set_rng_state(state['random'])
         if torch.cuda.is_available():
             torch.cuda.set_rng_state_all(state['random_cuda'])
-    except (LookupError, RuntimeError, TypeError, ValueError) as error:
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f'--resume: found a damaged state, or that of another training ({error}); '
                          f'start anew without it') from error
     return state
 
 
-def check_alike(saved, fresh, name: str) -> None:
-    """Raises ValueError or LookupError where saved values have other keys, types or shapes than
-    fresh ones: an optimiser would read memory beyond tensors that are too small."""
-    if torch.is_tensor(fresh) and torch.is_tensor(saved):
-        alike = (saved.shape, saved.dtype) == (fresh.shape, fresh.dtype)
-    else:
-        alike = type(saved) is type(fresh)
-    nested = isinstance(fresh, (dict, list, tuple))
-    if not alike or nested and len(saved) != len(fresh):
-        raise ValueError(f'another {name}')
-    if nested:
-        for key in fresh if isinstance(fresh, dict) else range(len(fresh)):
-            check_alike(saved[key], fresh[key], f'{name} {key}')
+def form(value):
+    """Keys, types and shapes of nested values, to compare."""
+    if isinstance(value, dict):
+        return {key: form(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [form(part) for part in value]
+    return (value.shape, value.dtype) if torch.is_tensor(value) else type(value)
 
 
 def load_training(path) -> dict:
-    """A state of this script: epoch, history, options, statistics that it `begun` with."""
+    """A state of this script: epoch, history, options, and the statistics that it `begun` with."""
     state = load_state(path)
     try:
-        rows = len(state['history'])
-        check_alike(state['history'], [[1] + [.5] * (len(COLUMNS) - 1)] * rows, 'history')
-        if state['epoch'] != rows:
-            raise ValueError(f'{rows} rows')
-        check_alike(state['options'], [''] * len(state['options']), 'options')
+        epochs, options = len(state['history']), state['options']
+        rows = [[1] + [.5] * (len(COLUMNS) - 1)] * epochs
+        if state['epoch'] != epochs or form([state['history'], options]) != form(
+                [rows, [''] * len(options)]):
+            raise ValueError('another history')
         state['begun'] = LiftModel.from_state_dict(state['parts']['model']).mean_out
-    except (LookupError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f'{path}: found a damaged state ({error}), expected what --resume needs; '
                          f'start anew without it') from error
     return state
@@ -575,9 +569,10 @@ def parse(parser: argparse.ArgumentParser, argv: list) -> tuple[argparse.Namespa
 
 def learnt_by(args: argparse.Namespace) -> list[str]:
     """The options that decide what is learnt, as on a command line."""
-    names = [name for name in vars(args) if name not in ('weak', 'out', 'plots', 'device', 'resume')]
+    others = 'weak', 'out', 'plots', 'device', 'resume'
+    names = sorted(vars(args).keys() - others)
     return ['--weak'] * args.weak + [f'--{name.replace("_", "-")}={getattr(args, name)}'
-                                     for name in sorted(names)]
+                                     for name in names]
 
 
 def unfinished(out: Path) -> str:
