@@ -321,6 +321,12 @@ def check(raw: dict, need) -> dict[str, np.ndarray]:
             if key.startswith('joint') and array.shape[1] != first.shape[1]:
                 raise ValueError(f'key {key}: found {array.shape[1]} joints, expected '
                                  f'{first.shape[1]} as in joint_2d_1')
+            if key.startswith('joint_2d') and np.ptp(array) == 0:
+                raise ValueError(f'key {key}: found all points in one place, expected a pose')
+            if key.startswith('focal_len') and not array.all():
+                bad = ~array.all(axis=1)
+                raise ValueError(f'key {key}: found 0 in {bad.sum()} of {len(bad)} rows, first in '
+                                 f'row {bad.argmax()}, expected focal lengths')
     if 'rot' in data:
         rot = data['rot'].reshape(-1, 3, 3)
         bad = np.abs(rot @ rot.mT - np.eye(3)).max(axis=(1, 2)) > 1e-2
@@ -386,7 +392,7 @@ def atomic(path, mode: str = 'wb', **options):
             yield file
         temporary.replace(target)
     except OSError as error:
-        raise type(error)(f'{path}: {error.strerror}, so it was not written') from error
+        raise type(error)(f'{path}: {error.strerror}; what was there before is whole') from error
     finally:
         if temporary.exists():
             temporary.unlink()
@@ -428,12 +434,15 @@ def second_view(joint_3d: np.ndarray, rot: np.ndarray, transl: np.ndarray) -> np
 
 
 def fit_focal(joint_3d: np.ndarray, joint_2d: np.ndarray) -> np.ndarray:
-    """Focal lengths (2,) with which joint_3d (N, J, 3) reprojects onto joint_2d (N, J, 2) best.
+    """Focal lengths (2,) with which joint_3d (N, J, 3) reprojects onto joint_2d (N, J, 2).
 
-    Least squares; the signs are those of the file's axes.
+    Least squares in each sample, then the median over samples, so that a few wrong ones do not
+    matter; the signs are those of the file's axes.
     """
-    ray = project(joint_3d, np.ones(2, dtype=joint_3d.dtype))
-    return (ray * joint_2d).sum((0, 1), dtype=float) / np.square(ray).sum((0, 1), dtype=float)
+    with np.errstate(all='ignore'):  # joints in the plane of the camera
+        ray = project(joint_3d, np.ones(2, dtype=joint_3d.dtype))
+        focal = (ray * joint_2d).sum(axis=1, dtype=float) / np.square(ray).sum(axis=1, dtype=float)
+    return np.nanmedian(focal, axis=0)
 
 
 def _rays(data: dict) -> tuple[np.ndarray, np.ndarray]:
@@ -485,9 +494,59 @@ def find_focal(data: dict) -> np.ndarray:
     own = np.copysign(data.get('focal_len_1', fitted), fitted)
 
     def error(focal):
-        return np.abs(project(data['joint_3d'], focal) - data['joint_2d_1']).mean()
+        return np.median(np.abs(project(data['joint_3d'], focal) - data['joint_2d_1']))
 
     return own if error(own) <= 1.1 * error(fitted) else fitted
+
+
+def check_root(joint_3d: np.ndarray) -> None:
+    """Raises ValueError where joints (N, J, 3) hold the root, or it is not at (0, 0, -1)."""
+    joint_3d = joint_3d[::len(joint_3d) // 10_000 + 1]
+    depth, extent = -np.median(joint_3d[..., 2]), np.ptp(joint_3d[..., :2], axis=1).mean()
+    if not .75 < depth < 1.33:
+        seems = ('in the frame of OpenCV (y down, z forward): multiply y and z by -1'
+                 if -1.33 < depth < -.75 else
+                 'about the root: divide by its distance from the camera, then add (0, 0, -1)'
+                 if abs(depth) < extent else 'in another unit: divide by the distance of the root')
+        raise ValueError(f'key joint_3d: found joints at a depth of {depth:.3g} (median), expected '
+                         f'about 1, with the root at (0, 0, -1); they seem to be {seems}')
+    at_root = (np.abs(joint_3d - np.float32([0, 0, -1])) < 1e-6).all(axis=(0, 2))
+    if at_root.any():
+        raise ValueError(f'key joint_3d: found joint {at_root.argmax()} always at (0, 0, -1): it is '
+                         f'the root, expected it left out of all keys, since it has no error')
+
+
+def settle_camera(data: dict) -> tuple[dict, str]:
+    """Settles how the camera of view 1 projects the joints, and says what it explains.
+
+    Takes arrays of `load` or of `settle_views`. Sets signed focal_len_1 and adds the `residual`
+    (N, J, 2) that the camera leaves of joint_2d_1. Up to 5 % of samples of which it leaves half
+    are left out; where there are more, no camera explains the points, and there is no `residual`.
+    Raises ValueError for what `check_root` refuses.
+    """
+    joint_3d, joint_2d = data.get('triangulated', data.get('joint_3d')), data['joint_2d_1']
+    with np.errstate(all='ignore'):  # joints in the plane of the camera, points at 1e20
+        if 'triangulated' not in data:
+            check_root(joint_3d)
+            data = data | {'focal_len_1': find_focal(data)}
+        residual = joint_2d - project(joint_3d, data['focal_len_1'])
+        error = np.sqrt(np.square(residual).mean(axis=(1, 2)))
+        good = error < .5 * _spread(joint_2d)
+        distance = np.linalg.norm(residual, axis=-1)
+    explained, (fx, fy) = good.mean() >= .95, np.median(data['focal_len_1'], axis=0)
+    report = f'x = {fx:.4f} X / -Z, y = {fy:.4f} Y / -Z, mean reprojection error '
+    if not explained:
+        return data, f'{report}{distance.mean():.1e}; too large, so there are no virtual views'
+    report += f'{distance[good].mean():.1e}'
+    if not good.all():
+        report += (f'; {(~good).sum()} samples that it does not explain left out, the first in row '
+                   f'{good.argmin()}')
+    return {key: array[good] for key, array in (data | {'residual': residual}).items()}, report
+
+
+def _spread(points: np.ndarray) -> float:
+    """Standard deviation of points (N, J, 2), by their median deviation: outliers do not matter."""
+    return np.median(np.abs(points - np.median(points, axis=(0, 1)))) / .6745
 
 
 def triangulate(data: dict) -> np.ndarray:
@@ -575,8 +634,8 @@ def _check_views(views: dict, angle: float, gap: float, depths: np.ndarray) -> N
         raise ValueError(f'keys rot, transl: found rays at {angle:.2g} degrees to each other '
                          f'(median), expected more than {LEAST_ANGLE:g}: rays so nearly parallel '
                          f'give no depth')
-    if gap > MOST_GAP or middle < 0:
-        where = ('behind the camera' if gap <= MOST_GAP else
+    if gap > MOST_GAP or not middle > 0:
+        where = ('behind the camera or in it' if gap <= MOST_GAP else
                  f'only within {gap:.2g} times the spread of the joints (median)')
         raise ValueError(f'keys rot, transl: found rays of the two views that meet {where}, '
                          f'expected V2 = R V1 + t{_other_reading(views)}')
@@ -591,7 +650,8 @@ def _meeting(views: dict) -> tuple[np.ndarray, float, np.ndarray]:
     sign = find_sign(views)
     views = _signed(views, sign)
     depths = -triangulate(views)[..., 2].mean(axis=1)
-    spread = (views['joint_2d_1'] / views['focal_len_1'][:, None]).std() * abs(np.median(depths))
+    image = views['joint_2d_1'] / views['focal_len_1'][:, None]
+    spread = _spread(image) * abs(np.median(depths))
     return sign, np.median(ray_gap(views)) / max(spread, 1e-12), depths
 
 

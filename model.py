@@ -81,7 +81,9 @@ class LiftModel(nn.Module):
         """Lifts any number of poses as a score must: in evaluation mode and without gradients."""
         training = self.training
         self.eval()
-        joint_3d = torch.cat([self(batch) for batch in joint_2d.split(batch_size)])
+        joint_3d = joint_2d.new_empty(len(joint_2d), self.mean_out.numel() // 3, 3)
+        for batch, lifted in zip(joint_2d.split(batch_size), joint_3d.split(batch_size)):
+            lifted.copy_(self(batch))
         self.train(training)
         return joint_3d
 
@@ -89,6 +91,7 @@ class LiftModel(nn.Module):
     def from_state_dict(cls, state: dict) -> 'LiftModel':
         """The model of these weights, its sizes read off the shapes, or ValueError."""
         try:
+            _check_weights(list(state.values()))
             n_blocks = len({key.split('.')[1] for key in state if key.startswith('blocks.')})
             hidden_layer, output_nodes = len(state['first.weight']), len(state['last.weight'])
             model = cls(n_blocks, hidden_layer, output_nodes=output_nodes)
@@ -97,6 +100,17 @@ class LiftModel(nn.Module):
             reason = textwrap.shorten(f'{type(error).__name__}: {error}', 200)
             raise ValueError(f'found no state_dict of a LiftModel ({reason})') from error
         return model
+
+
+def _check_weights(tensors: list) -> None:
+    """Raises ValueError for weights that are larger than their file, or not finite."""
+    stored = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
+              for tensor in tensors}
+    n_bytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    if n_bytes > sum(stored.values()):
+        raise ValueError(f'found tensors of {n_bytes:,} bytes in {sum(stored.values()):,}')
+    if not all(tensor.isfinite().all() for tensor in tensors):
+        raise ValueError('found weights that are NaN or infinite')
 
 
 def pick_device(name: str) -> torch.device:

@@ -8,22 +8,29 @@
 import argparse
 import io
 import math
+import os
+import signal
 import sys
 import tempfile
 import time
+import zipfile
+
+if __name__ == '__main__':  # while torch is imported, Ctrl-C ends in a line too
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: os._exit(os.write(2, b'interrupted\n') and 130))
+
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 from torch.optim.lr_scheduler import CyclicLR, OneCycleLR
 
-from data import (SUPERVISED, TRAIN_FILE, TWO_VIEWS, WEAK_FILE, atomic, check, find_bones,
-                  find_focal, load, make_people, project, settle_views, split_blocks)
+from data import (SUPERVISED, TRAIN_FILE, TWO_VIEWS, WEAK_FILE, atomic, check, find_bones, load,
+                  make_people, project, settle_camera, settle_views, split_blocks)
 from metrics import cal_mpjpe
 from model import LiftModel, pick_device
 
@@ -40,6 +47,7 @@ TILT = 6.          # degrees by which the height of virtual cameras differs (sta
 NOISE = .06        # of virtual 2D joints: the most, over the standard deviation of all 2D joints
 RARITY = 12        # most poses get far less: noise is NOISE times a uniform number to this power
 NEAR = .1          # least depth that a projection divides by, and of joints in virtual views
+DIVERGED = 100     # times the loss of the untrained network: a training that exceeds it is stopped
 
 ROOT = torch.tensor([0., 0., -1.])
 COLUMNS = ('epoch', 'loss', 'val_loss', 'train_mpjpe', 'val_mpjpe', 'rate', 'poses_per_s')
@@ -84,7 +92,7 @@ class Poses(Rows):
 
 
 def as_poses(arrays: dict, device: torch.device) -> Poses:
-    """Poses on the device, of what `load`, `settle_views` and `add_camera` return."""
+    """Poses on the device, of what `load`, `settle_views` and `settle_camera` return."""
     joints = {key: torch.as_tensor(array, device=device) for key, array in arrays.items()}
     joint_2d, joint_3d = joints['joint_2d_1'], joints.get('joint_3d')
     truth, views, camera = joint_3d, None, None
@@ -206,19 +214,22 @@ def fit(model: LiftModel, poses: Poses, epochs: int, batch_size: int, lr: float,
 
     loss(model, batch) and augment(poses) are functions as above; optimise(model, lr, n_steps) gives
     optimiser and scheduler, as `one_cycle` does. Goes on from a state of `load_state`. Raises
-    ValueError where the loss is not finite, and for what `restore` refuses.
+    ValueError where the loss diverges, and for what `restore` refuses.
     """
     n_batches = len(split_batches(poses.joint_2d, batch_size))
     optimiser, scheduler = (optimise or one_cycle)(model, lr, epochs * n_batches)
     parts = {'model': model, 'optimiser': optimiser, 'scheduler': scheduler}
+    with torch.no_grad():
+        most = DIVERGED * loss(model.eval(), poses[:batch_size]).item()
     begun = restore(parts, state)['epoch'] if state else 0
     for epoch in range(begun + 1, epochs + 1):
         start = time.perf_counter()
         mean_loss = learn(epoch, augment(poses), model, optimiser, scheduler, batch_size, loss)
         speed = len(poses) / (time.perf_counter() - start)
-        if not math.isfinite(mean_loss):
-            raise ValueError(f'epoch {epoch}: found a loss of {mean_loss}, expected a finite one; '
-                             f'a smaller --lr may help')
+        if not mean_loss < most:
+            raise ValueError(f'epoch {epoch}: found a loss of {mean_loss:.3g}, expected less than '
+                             f'{most:.3g}, {DIVERGED} times that of the untrained network; a '
+                             f'smaller --lr may help')
         rate = float(optimiser.param_groups[0]['lr'])
         yield {'epoch': epoch, 'loss': mean_loss, 'rate': rate, 'poses_per_s': speed}, parts
 
@@ -333,10 +344,10 @@ def train(args: argparse.Namespace, state: dict | None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()  # is it writable?
     model = build(args, train_set)
-    if state and not same_statistics(model, state['parts']['model']):
+    history = state['history'] if state else []
+    if state and not torch.equal(state['begun'], model.mean_out.cpu()):
         raise ValueError('--data: found other poses than this training began with, expected the '
                          'same; start anew without --resume')
-    history = state['history'] if state else []
     loss, change = ((reprojection_loss, partial(augment, crossed=False)) if args.weak else
                     (supervised_loss, augment))
     print('epoch     loss  train MPJPE  val MPJPE      rate  poses/s  time left')
@@ -354,42 +365,23 @@ def train(args: argparse.Namespace, state: dict | None) -> None:
 def prepare(path: Path, device: torch.device, weak: bool = False) -> tuple[Poses, Poses]:
     """Poses to train and to validate on; where no data lies, synthetic people are made first.
 
-    Without 3D, joint_3d of a file only validates.
+    Without 3D, joint_3d of a file only validates. Raises what `load`, `settle_views`,
+    `settle_camera` and `split_blocks` raise.
     """
     if path == Path(TRAIN_FILE):
         make_people()
-    joints, views = load(path, TWO_VIEWS if weak else SUPERVISED), ''
-    if weak:
-        try:
+    joints, views = load(path, TWO_VIEWS if weak else SUPERVISED), None
+    try:
+        if weak:
             joints, views = settle_views(joints)
-        except ValueError as error:
-            raise ValueError(f'{path}: {error}') from error
-    camera = add_camera(joints)
-    train_set, val_set = split_blocks(joints)
-    print(f'data: {path}, {len(train_set["joint_2d_1"]):,} poses of '
-          f'{joints["joint_2d_1"].shape[1]} joints to train, {len(val_set["joint_2d_1"]):,} to '
-          f'validate')
-    if views:
-        print(f'views: {views}')
-    print(f'camera: {camera}')
-    return as_poses(train_set, device), as_poses(val_set, device)
-
-
-def add_camera(joints: dict) -> str:
-    """Adds the focal_len_1 of view 1 and the `residual` that it leaves of joint_2d_1; says how
-    large that is. Where no camera explains the points there is no `residual`."""
-    target = joints.get('triangulated', joints.get('joint_3d'))
-    with np.errstate(all='ignore'):  # a file whose root is not at (0, 0, -1) may divide by zero
-        if 'triangulated' not in joints:
-            joints['focal_len_1'] = find_focal(joints)
-        residual = joints['joint_2d_1'] - project(target, joints['focal_len_1'])
-        explained = residual.var() < .25 * joints['joint_2d_1'].var()
-    if explained:
-        joints['residual'] = residual
-    fx, fy = joints['focal_len_1'].mean(axis=0)
-    error = np.linalg.norm(residual, axis=-1).mean()
-    return (f'x = {fx:.4f} X / -Z, y = {fy:.4f} Y / -Z, mean reprojection error {error:.1e}'
-            + '; too large, so there are no virtual views' * (not explained))
+        joints, camera = settle_camera(joints)
+        train_set, val_set = (as_poses(part, device) for part in split_blocks(joints))
+    except ValueError as error:
+        raise ValueError(f'{path}: {error}') from error
+    print(f'data: {path}, {len(train_set):,} poses of {train_set.joint_2d.shape[1]} joints to '
+          f'train, {len(val_set):,} to validate' + f'\nviews: {views}' * weak
+          + f'\ncamera: {camera}')
+    return train_set, val_set
 
 
 def build(args: argparse.Namespace, train_set: Poses) -> LiftModel:
@@ -402,11 +394,6 @@ def build(args: argparse.Namespace, train_set: Poses) -> LiftModel:
     print(f'model: {args.n_blocks} blocks of {args.hidden_layer}, {n_parameters:,} parameters, '
           f'on {train_set.joint_3d.device.type}\n')
     return model
-
-
-def same_statistics(model: LiftModel, weights: dict) -> bool:
-    mean, begun = model.mean_out.cpu(), weights['mean_out']
-    return mean.shape == begun.shape and torch.allclose(mean, begun)
 
 
 def print_row(row: dict, epochs: int, n_poses: int) -> None:
@@ -458,29 +445,62 @@ def load_state(path) -> dict:
     """What `save_state` wrote, nothing put in place; ValueError for a file that is no state."""
     try:
         state = torch.load(path, map_location='cpu', weights_only=True)
-        if state.keys() >= {'parts', 'random', 'random_cuda'}:
+        whole = zipfile.ZipFile(path).testzip() is None  # torch does not compare checksums
+        if whole and state.keys() >= {'parts', 'random', 'random_cuda'}:
             return state
     except FileNotFoundError as error:
         raise ValueError(f'--resume: found no {path}, expected the state of an unfinished '
                          f'training') from error
-    except Exception as error:  # what is no state can raise nearly anything
-        reason = type(error).__name__
+    except Exception:  # what is no state can raise nearly anything
+        pass
     raise ValueError(f'{path}: found no state of a training, expected what --resume needs; start '
                      f'anew without it')
 
 
 def restore(parts: dict, state: dict) -> dict:
     """Puts parts and random numbers where they were; returns the state. Raises ValueError where
-    the state is not one of these parts."""
+    the state is damaged or not one of these parts."""
     try:
         for name, part in parts.items():
-            part.load_state_dict(state['parts'][name])
+            fresh, saved = part.state_dict(), state['parts'][name]
+            if isinstance(part, torch.optim.Adam):  # reads memory beyond moments that are too small
+                fresh['state'] = {row: {'step': torch.tensor(0.), 'exp_avg': weights,
+                                        'exp_avg_sq': weights}
+                                  for row, weights in enumerate(part.param_groups[0]['params'])}
+            if form(saved) != form(fresh) or form(state['random']) != form(torch.get_rng_state()):
+                raise ValueError(name)
+            part.load_state_dict(saved)
         torch.set_rng_state(state['random'])
         if torch.cuda.is_available():
             torch.cuda.set_rng_state_all(state['random_cuda'])
-    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(f'--resume: found the state of another training '
-                         f'({type(error).__name__}); start anew without it') from error
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f'--resume: found a damaged state, or that of another training ({error}); '
+                         f'start anew without it') from error
+    return state
+
+
+def form(value):
+    """Keys, types and shapes of nested values, to compare."""
+    if isinstance(value, dict):
+        return {key: form(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [form(part) for part in value]
+    return (value.shape, value.dtype) if torch.is_tensor(value) else type(value)
+
+
+def load_training(path) -> dict:
+    """A state of this script: epoch, history, options, and the statistics that it `begun` with."""
+    state = load_state(path)
+    try:
+        epochs, options = len(state['history']), state['options']
+        rows = [[1] + [.5] * (len(COLUMNS) - 1)] * epochs
+        if state['epoch'] != epochs or form([state['history'], options]) != form(
+                [rows, [''] * len(options)]):
+            raise ValueError('another history')
+        state['begun'] = LiftModel.from_state_dict(state['parts']['model']).mean_out
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f'{path}: found a damaged state ({error}), expected what --resume needs; '
+                         f'start anew without it') from error
     return state
 
 
@@ -534,7 +554,7 @@ def parse(parser: argparse.ArgumentParser, argv: list) -> tuple[argparse.Namespa
     if args.out.is_dir():
         raise ValueError(f'--out: found the folder {args.out}, expected a file')
     if args.resume:
-        state = load_state(path)
+        state = load_training(path)
         beside = [f'--{name}={getattr(args, name)}' for name in ('out', 'plots', 'device')]
         args = parser.parse_args([*state['options'], *argv, *beside])
         if learnt_by(args) != state['options']:
@@ -549,9 +569,10 @@ def parse(parser: argparse.ArgumentParser, argv: list) -> tuple[argparse.Namespa
 
 def learnt_by(args: argparse.Namespace) -> list[str]:
     """The options that decide what is learnt, as on a command line."""
-    names = [name for name in vars(args) if name not in ('weak', 'out', 'plots', 'device', 'resume')]
+    others = 'weak', 'out', 'plots', 'device', 'resume'
+    names = sorted(vars(args).keys() - others)
     return ['--weak'] * args.weak + [f'--{name.replace("_", "-")}={getattr(args, name)}'
-                                     for name in sorted(names)]
+                                     for name in names]
 
 
 def unfinished(out: Path) -> str:
@@ -564,15 +585,20 @@ def unfinished(out: Path) -> str:
 
 def main(argv=None) -> int:
     parser, argv = make_parser(), sys.argv[1:] if argv is None else list(argv)
+    args = parser.parse_args(argv)
     try:
         train(*parse(parser, argv))
+    except (KeyboardInterrupt, BrokenPipeError) as error:
+        if isinstance(error, BrokenPipeError):  # nobody reads what is printed
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f'\ninterrupted: {unfinished(args.out)}', file=sys.stderr)
+        return 130
     except (ValueError, OSError) as error:
         parser.error(str(error))
-    except KeyboardInterrupt:
-        print(f'\ninterrupted: {unfinished(parser.parse_args(argv).out)}', file=sys.stderr)
-        return 130
     return 0
 
 
 if __name__ == '__main__':
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     sys.exit(main())

@@ -26,11 +26,11 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim.lr_scheduler import ExponentialLR, OneCycleLR
 
-from data import load, sample, save, settle_views
+from data import load, sample, save, settle_camera, settle_views
 from metrics import cal_mpjpe
 from model import LiftModel
 from plots import REPORT, Table
-from training import (BATCH_SIZE, RATE, Poses, add_camera, as_poses, augment, fit,
+from training import (BATCH_SIZE, RATE, Poses, as_poses, augment, fit,
                       reprojection_loss, supervised_loss)
 
 N_POSES, ROUNDS = 85_008, 8  # as many poses as the motion capture that README.md has results for
@@ -180,7 +180,7 @@ def read_poses(args: argparse.Namespace) -> tuple[Poses, Poses]:
     """All training poses with their cameras, and the test poses."""
     joints = load(args.data) if args.data else sample(40_000, seed=0)
     test = load(args.test) if args.test else sample(5_000, seed=1)
-    add_camera(joints)
+    joints, _ = settle_camera(joints)
     return tuple(as_poses(part, torch.device(args.device)) for part in (joints, test))
 
 
@@ -255,7 +255,7 @@ def speed(args: argparse.Namespace) -> None:
     epoch without 3D and one of Martinez et al. against one of LiftModel."""
     joints = sample(N_EPOCH, seed=0)
     views, _ = settle_views(joints)
-    add_camera(joints), add_camera(views)
+    (joints, _), (views, _) = settle_camera(joints), settle_camera(views)
     poses, two_views = (as_poses(part, torch.device('cpu')) for part in (joints, views))
     model, ours = LiftModel(dropout=0), RECIPES[OURS]
     weak = replace(ours, loss=reprojection_loss, augment=partial(augment, crossed=False))

@@ -21,13 +21,13 @@ import torch
 from matplotlib.lines import Line2D
 from torch import Tensor, nn
 
-from data import (JOINTS, SUPERVISED, TWO_VIEWS, load, sample, settle_views, split_blocks,
-                  triangulate)
+from data import (JOINTS, SUPERVISED, TWO_VIEWS, load, sample, settle_camera, settle_views,
+                  split_blocks, triangulate)
 from metrics import cal_mpjpe
 from model import LiftModel
 from plots import (BLUE, GREEN, GREY, ORANGE, PINK, REPORT, UNIT, Table, new_figure, save_figure,
                    tidy)
-from training import (BATCH_SIZE, RATE, ROOT, Poses, add_camera, as_poses, augment, fit,
+from training import (BATCH_SIZE, RATE, ROOT, Poses, as_poses, augment, fit,
                       image_error, reprojection_loss, supervised_loss)
 
 CPU = torch.device('cpu')
@@ -129,7 +129,7 @@ def supervised_sets(args: argparse.Namespace) -> tuple[Poses, Poses, Poses]:
     """Poses to train on, to validate and to test."""
     joints, test = read(args, SUPERVISED)
     joints = {key: joints[key] for key in (*SUPERVISED, 'focal_len_1') if key in joints}
-    add_camera(joints)
+    joints, _ = settle_camera(joints)
     return tuple(as_poses(part, CPU) for part in (
         *split_blocks(joints), {key: test[key] for key in SUPERVISED}))
 
@@ -329,7 +329,7 @@ def learnt(way: str, joints: dict, args: argparse.Namespace, seed: int) -> LiftM
     supervised = way == 'supervised'
     joints = {key: array for key, array in joints.items()
               if key != ('triangulated' if supervised else 'joint_3d')}
-    add_camera(joints)
+    joints, _ = settle_camera(joints)
     torch.manual_seed(seed)
     return trained(LiftModel(dropout=0), as_poses(joints, CPU),
                    args.epochs if 'agreement' in way else args.epochs * 3 // 2,

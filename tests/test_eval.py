@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import data
+import eval as eval_module
 import plots
 from conftest import ROOT
 from data import SUPERVISED, load, sample, save
@@ -127,8 +128,42 @@ def test_files_that_are_no_weights(here, capsys, content, message):
     assert message in error and 'other' in error and not (here / 'ran').exists()
 
 
+@pytest.mark.parametrize('change', (lambda points: 1000 * points, lambda points: points * [1, -1],
+                                    lambda points: points[:, ::-1]))
+def test_points_unlike_those_of_the_training_get_a_warning(here, capsys, change):
+    """Pixels, y that points down, another order of joints."""
+    weights = str(ROOT / 'liftModel')
+    main([weights])
+    assert capsys.readouterr().err == ''
+    save('data_test_lift.pkl', {'joint_2d_1': change(POSES['joint_2d_1'])})
+    main([weights])
+    error = capsys.readouterr().err
+    assert re.match(r'warning: .* lie [\d.]+ standard deviations', error) and error.count('\n') == 1
+
+
+def test_scores_in_pieces_are_those_of_the_whole(here, capsys, monkeypatch):
+    main([])
+    whole = capsys.readouterr().out
+    monkeypatch.setattr(eval_module, 'PIECE', 7)
+    main([])
+    assert capsys.readouterr().out == whole
+
+
+@pytest.mark.parametrize('damage', (
+    lambda state: state.update({'last.weight': torch.zeros(1, 1).expand(45, 20_000),
+                                'first.weight': torch.zeros(1, 1).expand(20_000, 30)}),
+    lambda state: state['last.bias'].fill_(torch.nan),
+    lambda state: state['std_2d'].fill_(torch.inf)))
+def test_weights_that_are_larger_than_their_file_or_not_finite(here, capsys, damage):
+    state = weights().state_dict()
+    damage(state)
+    torch.save(state, 'other')
+    assert 'other: found no state_dict of a LiftModel' in fails(capsys, 'other')
+
+
 @pytest.mark.parametrize('options, message', (
     (('--data', 'none.pkl'), 'none.pkl'),
+    (('--data', 'millimetres.pkl'), 'millimetres.pkl: key joint_3d: found joints at a depth of 4'),
     (('--data', 'short.pkl'), 'short.pkl: key joint_2d_1: found 9 joints, expected 15 as in liftM'),
     (('--data', 'empty.pkl'), 'empty.pkl: key joint_2d_1 is missing'),
     (('--data', 'half.pkl'), 'half.pkl: key joint_3d: found NaN'),
@@ -138,6 +173,7 @@ def test_files_that_are_no_weights(here, capsys, content, message):
 def test_mistakes_are_named_in_one_line(here, capsys, options, message):
     save('short.pkl', {'joint_2d_1': POSES['joint_2d_1'][:, :9]})
     save('empty.pkl', {})
+    save('millimetres.pkl', {**POSES, 'joint_3d': 4000 * POSES['joint_3d']})
     save('half.pkl', {**POSES, 'joint_3d': POSES['joint_3d'] * np.nan})
     assert message in fails(capsys, *options)
 

@@ -1,5 +1,6 @@
 import csv
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -222,16 +223,52 @@ def path_to(joint, parents):
 
 
 def test_data_that_no_camera_explains_is_learnt_without_virtual_views(here, capsys):
-    centred = {**POSES, 'joint_3d': 1000 * (POSES['joint_3d'] + [0, 0, 1])}  # as in other data sets
-    centred['joint_3d'][3, 2] = 0
-    save('centred.pkl', centred)
-    poses, _ = prepare(here / 'centred.pkl', CPU)
+    joint_2d = POSES['joint_2d_1'] - POSES['joint_2d_1'].mean(axis=1, keepdims=True)
+    save('scaled.pkl', {**POSES, 'joint_2d_1': joint_2d / joint_2d.std(axis=(1, 2), keepdims=True)})
+    poses, _ = prepare(here / 'scaled.pkl', CPU)
     assert 'so there are no virtual views' in capsys.readouterr().out
     assert augment(poses) is poses
-    assert main([*SMALL, '--data', 'centred.pkl']) == 0
+    assert main([*SMALL, '--data', 'scaled.pkl']) == 0
     save('other_unit.pkl', {**POSES, 'focal_len_1': 1150})  # a focal length in another unit
     poses, _ = prepare(here / 'other_unit.pkl', CPU)
     assert poses.camera.focal_len.mean().item() == pytest.approx(1.1475, abs=.01)
+
+
+@pytest.mark.parametrize('weak', (False, True))
+def test_samples_that_the_camera_does_not_explain_are_left_out_and_counted(here, capsys, weak):
+    bad = {key: array.copy() for key, array in POSES.items()}
+    bad['joint_2d_1'][7, 3] = 1e20
+    bad['joint_3d'][100, 2] = 0  # a joint in the camera
+    save('bad.pkl', bad)
+    train_set, val_set = prepare(here / 'bad.pkl', CPU, weak)
+    assert len(train_set) + len(val_set) == (199 if weak else 198)
+    found = f'{1 if weak else 2} samples that it does not explain left out, the first in row 7'
+    assert found in capsys.readouterr().out
+    assert train_set.camera.focal_len.mean() == pytest.approx(1.1475, abs=.01)
+    assert main([*SMALL, '--data', 'bad.pkl', *(['--weak'] * weak)]) == 0
+
+
+@pytest.mark.parametrize('joint_3d, message', (
+    (4500 * POSES['joint_3d'], 'at a depth of 4.49e.03 .* in another unit: divide by the distance'),
+    (POSES['joint_3d'] + [0, 0, 1], 'about the root'),
+    (1000 * (POSES['joint_3d'] + [0, 0, 1]), 'about the root'),
+    (POSES['joint_3d'] * [1, -1, -1], 'in the frame of OpenCV'),
+    (np.concatenate([POSES['joint_3d'][:, :14], np.tile([0, 0, -1.], (200, 1, 1))], axis=1),
+     'joint 14 always at .* it is the root')))
+def test_joints_that_are_not_about_the_root_at_distance_1(here, capsys, joint_3d, message):
+    save('odd.pkl', {**POSES, 'joint_3d': joint_3d})
+    error = fails(capsys, '--data', 'odd.pkl')
+    assert re.search(f'odd.pkl: key joint_3d: found .*{message}', error)
+
+
+@pytest.mark.parametrize('change, message', (
+    ({'joint_2d_1': 0 * POSES['joint_2d_1']}, 'key joint_2d_1: found all points in one place'),
+    ({'transl': 0 * POSES['transl']}, 'behind the camera or in it'),
+    ({'focal_len_2': np.where(np.arange(200) == 9, 0, 1.)[:, None].repeat(2, 1)},
+     'key focal_len_2: found 0 in 1 of 200 rows, first in row 9')))
+def test_views_that_give_no_depth(here, capsys, change, message):
+    save('odd.pkl', {**POSES, **change})
+    assert message in fails(capsys, '--weak', '--data', 'odd.pkl')
 
 
 def test_poses_around_the_camera_are_not_turned():
@@ -525,13 +562,122 @@ def test_resume_of_another_training_or_of_none(here, capsys, monkeypatch):
     assert (here / 'liftModel').read_bytes() == before
 
 
-def test_a_loss_that_is_not_finite_stops_and_keeps_the_old_weights(here, capsys, monkeypatch):
+@pytest.mark.parametrize('factor, lr', ((float('nan'), '.002'), (1, '1e6')))
+def test_a_loss_that_diverges_keeps_the_old_weights(here, capsys, monkeypatch, factor, lr):
     main(SMALL)
     before = (here / 'liftModel').read_bytes()
     monkeypatch.setattr(training, 'supervised_loss',
-                        lambda *batch: float('nan') * supervised_loss(*batch))
-    assert 'epoch 1: found a loss of nan' in fails(capsys, *SMALL)
+                        lambda *batch: factor * supervised_loss(*batch))
+    assert re.search(r'epoch [123]: found a loss of .*expected less than', fails(
+        capsys, *SMALL, '--lr', lr))
     assert (here / 'liftModel').read_bytes() == before
+
+
+@pytest.fixture
+def state(here, monkeypatch):
+    """The state of a training that was interrupted after its first epoch."""
+    with monkeypatch.context() as patch:
+        patch.setattr(training, 'print_row', interrupt)
+        assert main(SMALL) == 130
+    return torch.load('liftModel.state', weights_only=True)
+
+
+def test_a_state_cannot_choose_where_to_write(state, here, capsys):
+    state['options'].append('--out=elsewhere')
+    torch.save(state, 'liftModel.state')
+    assert 'found options that are not those of' in fails(capsys, '--resume')
+    assert not (here / 'elsewhere').exists()
+
+
+def small_moments(state):
+    state['parts']['optimiser']['state'][0]['exp_avg'] = torch.zeros(1)
+
+
+@pytest.mark.parametrize('damage', (
+    small_moments,
+    lambda state: state['parts']['optimiser']['state'].clear(),
+    lambda state: state['parts']['optimiser']['param_groups'][0].update(lr='fast'),
+    lambda state: state['parts']['scheduler'].update(step=7),
+    lambda state: state['parts']['model'].update({'last.bias': torch.zeros(3)}),
+    lambda state: state['parts'].pop('model'),
+    lambda state: state['parts'].update(model=[1]),
+    lambda state: state.update(random=torch.zeros(3)),
+    lambda state: state.pop('random'),
+    lambda state: state.update(history=None),
+    lambda state: state.update(history=[['a'] * 7]),
+    lambda state: state.update(epoch=9),
+    lambda state: state.update(options=[5]),
+    lambda state: state.pop('options')))
+def test_a_damaged_state_is_named_in_one_line(state, capsys, damage):
+    damage(state)
+    torch.save(state, 'liftModel.state')
+    assert re.search('damaged state|no state of a training', fails(capsys, '--resume'))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('place', (.2, .5, .8))
+def test_flipped_bytes_of_a_state(state, here, capsys, place):
+    content = bytearray((here / 'liftModel.state').read_bytes())
+    start = int(place * len(content))
+    content[start:start + 2000] = bytes(byte ^ 255 for byte in content[start:start + 2000])
+    (here / 'liftModel.state').write_bytes(content)
+    assert 'liftModel.state: found no state of a training' in fails(capsys, '--resume')
+
+
+def test_a_full_disk_is_named_and_leaves_the_old_weights(here, capsys, monkeypatch):
+    main(SMALL)
+    before = (here / 'liftModel').read_bytes()
+
+    class Full:
+        def __init__(self, file):
+            self.file = file
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            self.file.close()
+
+        def write(self, content):
+            raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(data, 'open', lambda *args, **options: Full(open(*args, **options)),
+                        raising=False)
+    monkeypatch.setattr(training, 'prepare', lambda *_: prepared)
+    prepared = [as_poses({key: POSES[key] for key in ('joint_2d_1', 'joint_3d')}, CPU)] * 2
+    error = fails(capsys, *SMALL)
+    assert 'liftModel.state: No space left on device' in error
+    assert (here / 'liftModel').read_bytes() == before and not list(here.glob('*.tmp'))
+
+
+@pytest.mark.slow
+def test_two_trainings_write_to_one_file(here):
+    save('a.pkl', POSES)
+    runs = [start(here, *SMALL, '--out', 'both') for _ in range(2)]
+    assert [run.wait() for run in runs] == [0, 0]
+    assert (here / 'both').exists() and not list(here.glob('*.tmp'))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('seconds', (.3, 1.))
+@pytest.mark.parametrize('number', (signal.SIGINT, signal.SIGTERM))
+def test_an_interrupted_start_is_one_line(tmp_path, seconds, number):
+    save(tmp_path / 'a.pkl', sample(1500, seed=5))
+    run = start(tmp_path, *SLOW)
+    time.sleep(seconds)
+    run.send_signal(number)
+    _, error = run.communicate()
+    assert run.returncode == 130 and error.strip().count('\n') == 0 and 'interrupted' in error
+
+
+@pytest.mark.slow
+def test_output_that_nobody_reads_ends_the_training(tmp_path):
+    save(tmp_path / 'a.pkl', sample(1500, seed=5))
+    run = start(tmp_path, *SLOW)
+    run.stdout.close()
+    assert run.wait() == 130
+    error = run.stderr.read().strip()
+    assert error.startswith('interrupted: ') and error.count('\n') == 0
 
 
 @pytest.mark.parametrize('options, message', (
