@@ -312,10 +312,8 @@ class People(Dataset):
 # ---- the command line ---------------------------------------------------------------------------
 
 def main(argv=None) -> int:
-    prog = 'python -m pare.data'
-    parser = argparse.ArgumentParser(prog=prog, description='Makes a set of samples.',
-                                     epilog=f'example: {prog} render people.npz --n 6000')
-    parser.error = lambda message: parser.exit(2, f'{prog}: {message}\n')
+    parser = argparse.ArgumentParser(description='Makes and converts sets of samples.')
+    parser.error = lambda message: parser.exit(2, f'pare.data: {message}\n')
     commands = parser.add_subparsers(dest='command', required=True)
     render = commands.add_parser('render', help='people of the stand-in body',
                                  formatter_class=argparse.ArgumentDefaultsHelpFormatter)

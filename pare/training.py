@@ -407,9 +407,6 @@ def prepare(args: argparse.Namespace) -> tuple[list, object, People, dict]:
                 render_set(path, n, args.resolution, seed)
     if torch.distributed.is_initialized():
         torch.distributed.barrier()  # until the first process has rendered
-    missing = Skeleton(arrays).missing()
-    if missing:
-        print(f'{args.body}: {missing}')
     sets, args.shares = [], []
     for name in args.train or [str(TRAIN_FILE)]:
         path, _, share = name.partition(':')
@@ -419,7 +416,6 @@ def prepare(args: argparse.Namespace) -> tuple[list, object, People, dict]:
         args.shares.append(float(share) if share else len(sets[-1]))
     if args.val:
         val_set = People(args.val, arrays, args.images, args.resolution)
-        leave_out_unreadable(val_set, args.skip_unreadable)
     elif len(sets[0]) < 2:
         raise ValueError(f'{sets[0].path}: found 1 sample, expected more, to train on and to '
                          f'validate; --val names others to validate')
