@@ -32,8 +32,8 @@ def folder(tmp_path, monkeypatch):
     np.savez(tmp_path / 'mpii.npz', imgname=np.array(mpii), center=np.full((N_MPII, 2), 45.),
              scale=np.full(N_MPII, .4), part=part, openpose=np.zeros((N_MPII, 25, 3)))
     np.save(tmp_path / 'mpii_fits.npy', rng.normal(0, .2, (N_MPII, 72 + N_BETAS)))
-    weights = models.ResNet(18, 16).state_dict() | {'fc.weight': torch.zeros(1000, 128)}
-    torch.save(weights, tmp_path / 'resnet.pth')
+    weights = models.build('pare', 'small').backbone.state_dict()
+    torch.save(weights | {'fc.weight': torch.zeros(1000, 128)}, tmp_path / 'resnet.pth')
     return tmp_path
 
 
