@@ -42,7 +42,8 @@ def test_from_the_files_of_the_field_to_an_error(folder, capsys):
     assert training.main([
         '--body', 'smpl/SMPL_NEUTRAL.pkl', '--init', 'resnet.pth', '--train', 'mpii.npz:0.7',
         '3dpw.npz:0.3', '--val', '3dpw.npz', '--fits', 'mpii_fits.npy', '--epochs', '1',
-        '--batch-size', '4', '--resolution', '64', '--device', 'cpu', '--out', 'mine', '--plots', 'plots']) == 0
+        '--batch-size', '4', '--resolution', '64', '--device', 'cpu', '--out', 'mine',
+        '--plots', 'plots']) == 0
     assert '0 weights of the backbone missing' in capsys.readouterr().out
     assert scoring.main(['mine', '--data', '3dpw.npz', '--body-dir', 'smpl', '--device', 'cpu',
                          '--plots', 'plots']) == 0
