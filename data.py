@@ -38,7 +38,8 @@ class _Call:
 class _Unpickler(pickle._Unpickler):  # the one in Python: of the one in C not every step is ours
     """Follows a pickle and calls nothing; `known` tells which names may stand in it.
 
-    Hashes no tuple, since a deep one crashes Python, and lays out no memory before it is needed.
+    It hashes no tuple, since a deep one ends the process, and lays out no memory that the file
+    only promises to fill.
     """
 
     def __init__(self, raw: bytes, known):
@@ -93,7 +94,7 @@ class _Unpickler(pickle._Unpickler):  # the one in Python: of the one in C not e
     def load_long_binput(self):
         self.put(int.from_bytes(self.read(4), 'little'))
 
-    def put(self, number: int) -> None:
+    def put(self, number: int) -> None:  # a memo by numbers alone, for files that skip some too
         if number > self.size:
             raise ValueError(f'a value with the number {number}')
         self.memo += [None] * (number + 1 - len(self.memo))
@@ -109,7 +110,8 @@ class _Unpickler(pickle._Unpickler):  # the one in Python: of the one in C not e
 
 
 def _counted(step):
-    """A step that takes more memory than its bytes in the file."""
+    """A step that takes more memory than its bytes in the file: of those, lists of numbers have at
+    most one in four bytes."""
     def counted(self):
         self.room -= 1
         if self.room < 0:

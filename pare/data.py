@@ -168,6 +168,17 @@ class People(Dataset):
         """Leaves out all samples but these (N,)."""
         self.set = {key: array[rows] for key, array in self.set.items()}
 
+    def keep_scored(self) -> str:
+        """Leaves out samples without truth, neither pose and shape nor joints S, and says how many.
+        Raises ValueError where none has one."""
+        truth = self.set['has_smpl'] | self.set['has_joints']
+        if not truth.any():
+            raise ValueError(f'{self.path}: found neither pose and shape nor the 14 joints of 3DPW '
+                             f'in S, expected one of them to score')
+        left_out = len(truth) - truth.sum()
+        self.keep(truth)
+        return f', {left_out:,} without pose, shape and joints left out' if left_out else ''
+
     def __getitem__(self, row: int) -> dict[str, torch.Tensor]:
         """Raises ValueError for a photograph that cannot be read and for a box beside it."""
         change = {'flip': False, 'angle': 0., 'scale': 1., 'gain': 1.}

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from data import one_line
-from pare.body import (EXTRA, FACE, H36M, KEYPOINTS, N_BETAS, PARENTS, axis_angle_to_matrix,
-                       matrix_to_axis_angle)
+from pare.body import (EVALUATED, EXTRA, FACE, H36M, KEYPOINTS, N_BETAS, PARENTS,
+                       axis_angle_to_matrix, matrix_to_axis_angle)
 from pare.formats import checked, read_npy, read_npz, read_pickle, write_npz
 
 # ---- bodies -------------------------------------------------------------------------------------
@@ -70,8 +70,9 @@ GENDERS = {'m': 'm', 'male': 'm', '0': 'm', 'f': 'f', 'female': 'f', '1': 'f',
 def load_annotations(path, fits=None) -> dict[str, np.ndarray]:
     """Reads a set of samples in the keys of SPIN and checks it; numbers are float32.
 
-    Adds has_smpl (N,), True where pose and shape are known. Where they are not, those of `fits`
-    are taken, a file of `load_fits` for the same rows. center and scale are in the pixels of the
+    Adds has_smpl (N,), True where pose and shape are known, and has_joints (N,), True where S has
+    the pelvis and the 14 joints of 3DPW. Where pose and shape are not known, those of `fits` are
+    taken, a file of `load_fits` for the same rows. center and scale are in the pixels of the
     photograph as it is seen, turned by its EXIF tag. Raises OSError or ValueError.
     """
     found = read_npz(path, ('imgname', 'images', 'center', 'scale', 'pose', 'shape', 'part', 'S',
@@ -100,8 +101,10 @@ def load_annotations(path, fits=None) -> dict[str, np.ndarray]:
     _check_values(path, found)
     if ('pose' in found) != ('shape' in found):
         raise ValueError(f'{path}: found only one of pose and shape, expected both or neither')
-    found['has_smpl'] = found.get('has_smpl', np.ones(n)) > 0 if 'pose' in found else np.zeros(
-        n, dtype=bool)
+    nowhere = np.zeros(n, dtype=bool)
+    found['has_smpl'] = found.get('has_smpl', np.ones(n)) > 0 if 'pose' in found else nowhere
+    rows = [KEYPOINTS.index(name) for name in ('Pelvis', *EVALUATED)]
+    found['has_joints'] = (found['S'][:, rows, 3] > 0).all(axis=1) if 'S' in found else nowhere
     return found if fits is None else found | _fill(found, load_fits(fits, n))
 
 

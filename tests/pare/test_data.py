@@ -7,7 +7,6 @@ from made import ARRAYS, annotations, random_pose
 from pare import data, training
 from pare.body import JOINTS, KEYPOINTS, Body, Skeleton, axis_angle_to_matrix, project
 from pare.data import People, crop_matrix, read_photo, turn_sample, warp
-from pare.eval import picture
 
 # ---- samples ------------------------------------------------------------------------------------
 
@@ -69,7 +68,7 @@ def test_samples_are_augmented_by_the_epoch(people):
     assert not torch.equal(before['image'], moving[5]['image'])
     sample = plain[5]
     assert sample['image'].shape == (3, 64, 64) and sample['labels'].shape == (16, 16)
-    image = picture(sample['image']).astype(int)
+    image = 255 * (sample['image'].movedim(0, 2).numpy() * data.STD + data.MEAN)
     assert np.abs(image - plain.set['images'][5]).max() <= 1
 
 
@@ -138,6 +137,23 @@ def test_a_fit_makes_a_sample_one_with_pose_and_shape(tmp_path):
     np.testing.assert_allclose(people[2]['betas'], fits[2, 72:])
     expected = axis_angle_to_matrix(torch.from_numpy(fits[2, :72]).view(24, 3))
     torch.testing.assert_close(people[2]['rotations'], expected)
+
+
+def test_samples_without_truth_are_not_scored(tmp_path):
+    joints = np.ones((3, 24, 4), np.float32)
+    joints[1, KEYPOINTS.index('Thorax'), 3] = 0  # which is not scored
+    joints[2, KEYPOINTS.index('LKnee'), 3] = 0
+    for changes, kept, said in (
+            ({}, [0, 1], ', 1 without pose, shape and joints left out'),
+            ({'has_smpl': None}, [0, 1, 2], ''),
+            ({'has_smpl': [0, 0, 1], 'S': joints}, [0, 1, 2], ''),
+            ({'pose': None, 'shape': None, 'S': joints}, [0, 1], ', 1 without pose, shape')):
+        people = People(annotations(tmp_path, **changes), ARRAYS, tmp_path)
+        assert people.keep_scored().startswith(said)
+        assert people.set['imgname'].tolist() == [f'images/{row}.jpg' for row in kept]
+    bare = People(annotations(tmp_path, pose=None, shape=None), ARRAYS, tmp_path)
+    with pytest.raises(ValueError, match='set.npz: found neither pose and shape nor the 14 joints'):
+        bare.keep_scored()
 
 
 def test_whole_numbers_are_no_cut_keypoints(tmp_path):

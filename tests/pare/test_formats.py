@@ -60,7 +60,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
 
     class Broken:
         def __array__(self, *_, **__):
-            raise OSError('disk full')
+            raise OSError(28, 'disk full')
     with pytest.raises(OSError, match='disk full'):
         formats.write_npz(tmp_path / 'a.npz', {'a': Broken()})
     assert [path.name for path in tmp_path.iterdir()] == ['a.npz']
