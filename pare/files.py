@@ -110,14 +110,12 @@ def load_annotations(path, fits=None) -> dict[str, np.ndarray]:
 
 def _check_values(path, found: dict) -> None:
     """Raises ValueError for a box without extent, negative confidence and an unknown gender."""
-    for key, bad, expected in (
-            ('scale', found['scale'] <= 0, 'a side of the box / 200 above 0'),
-            ('part', (found['part'][..., 2] < 0).any(axis=1) if 'part' in found else np.array(0),
-             'confidence of 0 or more'),
-            ('S', (found['S'][..., 3] < 0).any(axis=1) if 'S' in found else np.array(0),
-             'confidence of 0 or more')):
-        if bad.any():
-            raise ValueError(f'{path}: key {key}: found less in row {bad.argmax()}, expected '
+    good = {'scale': (found['scale'] > 0, 'a side of the box / 200 above 0')}
+    for key in found.keys() & {'part', 'S'}:
+        good[key] = (found[key][..., -1] >= 0).all(axis=1), 'confidence of 0 or more'
+    for key, (rows, expected) in good.items():
+        if not rows.all():
+            raise ValueError(f'{path}: key {key}: found less in row {rows.argmin()}, expected '
                              f'{expected}')
     if 'gender' in found:
         genders = [str(gender) for gender in found['gender']]
