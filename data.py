@@ -599,6 +599,7 @@ def smallest_rotation(start: np.ndarray, end: np.ndarray) -> np.ndarray:
     return (second @ first).astype(np.float32)
 
 
+@np.errstate(over='ignore', invalid='ignore')  # points at 1e20, which settle_camera leaves out
 def settle_views(data: dict) -> tuple[dict, str]:
     """Settles what must hold before depth can be learnt from two views, and says how they lie.
 

@@ -4,6 +4,7 @@
     python eval.py liftModel --data data_test.pkl --predict joints.npy
 """
 import argparse
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -152,6 +153,9 @@ def main(argv=None) -> int:
     option('--device', choices=('auto', 'cpu', 'cuda'), default='auto', help='auto: a GPU if any')
     try:
         score(parser.parse_args(argv))
+    except BrokenPipeError:  # nobody reads what is printed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 130
     except (ValueError, OSError) as error:
         parser.error(str(error))
     except KeyboardInterrupt:

@@ -154,8 +154,8 @@ def augment(poses: Poses, crossed: bool = True, noise: float = NOISE) -> Poses:
 
     Without ground truth they must not be crossed, but be those of the real views. What the camera
     leaves unexplained stays. We add Gaussian noise to the 2D joints (mostly small, sometimes
-    large), so that the network also works on detections. A joint that would come too near to the
-    camera keeps its pose in the view of the file, as all do that no camera explains.
+    large), so that the network also works on detections. A pose with a joint too near to its
+    virtual camera keeps the view of the file. Where no camera explains the points nothing changes.
     """
     if poses.camera is None:
         return poses
@@ -336,7 +336,7 @@ def train(args: argparse.Namespace, state: dict | None) -> None:
     """Trains from the start or from a state; writes weights, history and charts when it is done.
 
     Raises ValueError or OSError for what a user can mend: before the first epoch, but for a loss
-    that is not finite.
+    that diverges and a disk that is full.
     """
     train_set, val_set = prepare(args.data, pick_device(args.device), args.weak)
     probe = train_set[::20]  # about as many as val_set

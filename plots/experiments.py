@@ -149,16 +149,16 @@ def draw_network(charts: dict, path) -> None:
     axes = figure.subplots(2, 3, sharey='row').flat
     for ax, (question, variants) in zip(axes, charts.items()):
         labels = []
-        for place, (label, found) in enumerate(variants):
-            for data, values in found.items():
+        for place, (label, results) in enumerate(variants):
+            for data, values in results.items():
                 val, test = (values[:, :2] / default[data]).T
                 shift = place + .14 * (list(colours).index(data) - (len(colours) - 1) / 2)
                 ax.errorbar(shift, test.mean(), test.std(), color=colours[data], marker='o',
                             capsize=4)
                 ax.plot(shift, val.mean(), color=colours[data], marker='o', markerfacecolor='white',
                         markersize=5)
-            if timed in found:
-                seconds, n_parameters = found[timed].min(axis=0)[2:]
+            if timed in results:
+                seconds, n_parameters = results[timed].min(axis=0)[2:]
                 ratio = seconds / first[timed].min(axis=0)[2]
                 label += f'\n{n_parameters / 1e6:.1f} M\n{ratio:.1f} t'
             labels.append(label)
