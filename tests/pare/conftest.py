@@ -58,13 +58,3 @@ def trained(tmp_path_factory):
         make_small(patch)
         assert training.main([*TINY, '--out', str(out), '--plots', str(plots)]) == 0
     return SimpleNamespace(out=out, plots=plots)
-
-
-def fails(capsys, main, *options) -> str:
-    """What a main says on standard error where it must end with status 2, in one line."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as end:
-        main([str(option) for option in options])
-    error = capsys.readouterr().err
-    assert end.value.code == 2 and error.count('\n') == 1, error
-    return error
