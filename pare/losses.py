@@ -27,7 +27,8 @@ def losses(found: dict, batch: dict, skeleton: Skeleton, squared: bool) -> dict[
     turned = (found['rotations'] - batch['rotations']).square().mean(dim=(1, 2, 3))
     shaped = (found['betas'] - batch['betas']).square().mean(dim=1)
     terms = {'keypoints': (seen * size(offset_2d, squared)).mean(),
-             'points_3d': mean_of((sure * size(offset_3d, squared)).mean(dim=1), sure.amax(dim=1)),
+             'points_3d': mean_of((sure * size(offset_3d, squared)).mean(dim=1),
+                                  (sure > 0).any(dim=1)),
              'pose': mean_of(turned, has_smpl), 'betas': mean_of(shaped, has_smpl),
              'camera': (-20 * found['camera'][:, 0]).exp().mean()}
     if 'parts' in found:
