@@ -17,13 +17,15 @@ from PIL import Image, ImageOps
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
 from data import one_line
-from pare.body import N_BETAS, Body, Skeleton, axis_angle_to_matrix, fit_camera
+from pare.body import (H36M, KEYPOINTS, N_BETAS, Body, Skeleton, axis_angle_to_matrix,
+                       fit_camera)
 from pare.files import load_annotations
 from pare.render import face_parts, rasterise, to_pixels
 
 MEAN, STD = np.float32([.485, .456, .406]), np.float32([.229, .224, .225])  # of ImageNet, RGB
 FLIP_JOINTS = [0, 2, 1, 3, 5, 4, 6, 8, 7, 9, 11, 10, 12, 14, 13, 15, 17, 16, 19, 18, 21, 20, 23, 22]
 FLIP_LABELS = np.array([0, *(1 + joint for joint in FLIP_JOINTS)])
+H36M_IN_S = [KEYPOINTS.index(name) for name in H36M]
 FLIP_KEYPOINTS = [5, 4, 3, 2, 1, 0, 11, 10, 9, 8, 7, 6, *range(12, 20), 21, 20, 23, 22]
 
 
@@ -168,16 +170,15 @@ class People(Dataset):
         """Leaves out all samples but these (N,)."""
         self.set = {key: array[rows] for key, array in self.set.items()}
 
-    def keep_scored(self) -> str:
-        """Leaves out samples without truth, neither pose and shape nor joints S, and says how many.
-        Raises ValueError where none has one."""
+    def keep_scored(self) -> int:
+        """Leaves out samples without truth, neither pose and shape nor joints S; returns their
+        number. Raises ValueError where no sample is left."""
         truth = self.set['has_smpl'] | self.set['has_joints']
         if not truth.any():
             raise ValueError(f'{self.path}: found neither pose and shape nor the 14 joints of 3DPW '
                              f'in S, expected one of them to score')
-        left_out = len(truth) - truth.sum()
         self.keep(truth)
-        return f', {left_out:,} without pose, shape and joints left out' if left_out else ''
+        return int((~truth).sum())
 
     def __getitem__(self, row: int) -> dict[str, torch.Tensor]:
         """Raises ValueError for a photograph that cannot be read and for a box beside it."""

@@ -5,6 +5,7 @@
     python -m pare.eval run photo.jpg --box x y w h --obj out.obj
 """
 import argparse
+import math
 import sys
 from pathlib import Path
 
@@ -12,53 +13,46 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch.nn.functional import max_pool2d
 from torch.utils.data import DataLoader
 
 from data import atomic
 from metrics import cal_joint_error, cal_mpjpe, cal_pa_mpjpe
 from model import pick_device
 from pare import pictures
-from pare.body import (EVALUATED, H36M, KEYPOINTS, Body, Skeleton, full_translation,
-                       matrix_to_axis_angle)
-from pare.data import People, crop_matrix, read_photo, standardise, warp
+from pare.body import EVALUATED, H36M, Body, Skeleton, full_translation, matrix_to_axis_angle
+from pare.data import H36M_IN_S, People, crop_matrix, read_photo, standardise, warp
 from pare.files import load_body
 from pare.formats import write_npz
-from pare.metrics import evaluate, to
+from pare.metrics import complete, evaluate, to
 from pare.model import load_model
-from pare.people import as_tensors, render_people, standardised
+from pare.people import rendered_samples
 from pare.render import overlay, to_pixels
 from pare.standin import make_body
+from plots import write_csv
+from training import bounded
 
 SHIPPED = Path(__file__).with_name('pareModel')
 N_TEST, TEST_SEED = 500, 1
 ROWS = [H36M.index(name) for name in EVALUATED]
 GENDERS = {'neutral': 'SMPL_NEUTRAL', 'm': 'SMPL_MALE', 'f': 'SMPL_FEMALE'}
-OF_S = [KEYPOINTS.index(name) for name in EVALUATED]
 FLOOR = 45  # mm: an MLP on the exact 2D keypoints of rendered people, see pare.ladder
 
 
 # ---- the score ----------------------------------------------------------------------------------
 
-def rendered_test(resolution: int) -> tuple[list[dict[str, Tensor]], np.ndarray]:
-    """The people of the test set, as samples, and the share of each that is seen (N,)."""
-    arrays = render_people(N_TEST, resolution, TEST_SEED)
-    people = standardised(as_tensors(arrays))
-    return [{key: value[row] for key, value in people.items()}
-            for row in range(N_TEST)], arrays['visible']
-
-
 @torch.no_grad()
 def measure(model: nn.Module, samples, bodies: dict, genders, device: torch.device) -> dict:
     """The 14 joints of 3DPW from the pelvis, found and true (N, 14, 3), in metres; per-vertex error
-    (N,); and for part attention the maps (N, 24, h, w) and labels (N, h, w) of the parts.
+    (N,); and for part attention labels (N, h, w) of the parts and the cells (N, 24) where it peaks,
+    and the mean map's.
 
     The found body is of bodies['neutral'], the true one of each sample's gender (N,). Where a
     sample has no body, its joints S are the truth and its vertices have an error of NaN.
     """
     layers = {gender: Body(arrays).to(device) for gender, arrays in bodies.items()}
     regressor = torch.from_numpy(bodies['neutral']['J_regressor_h36m']).to(device)
-    parts, start = {'found': [], 'true': [], 'vertices': [], 'attention': [], 'labels': []}, 0
+    parts, start = {'found': [], 'true': [], 'vertices': [], 'labels': [], 'peaks': []}, 0
+    total = 0.
     for batch in DataLoader(samples, 32):
         batch = to(device, batch)
         output = model(batch['image'])
@@ -68,42 +62,48 @@ def measure(model: nn.Module, samples, bodies: dict, genders, device: torch.devi
         for gender in set(chosen):
             rows = torch.tensor([other == gender for other in chosen], device=device)
             truth[rows] = layers[gender](batch['betas'][rows], batch['rotations'][rows])[0]
-        has_smpl, given = batch['has_smpl'] > 0, batch['points_3d']
-        found, true = (regressor @ vertices for vertices in (mesh, truth))
-        given = given[:, OF_S, :3] - given[:, [KEYPOINTS.index('Pelvis')], :3]
-        parts['found'].append(found[:, ROWS] - found[:, :1])
-        parts['true'].append(torch.where(has_smpl[:, None, None], true[:, ROWS] - true[:, :1],
-                                         given))
+        has_smpl, given = batch['has_smpl'] > 0, batch['points_3d'][:, H36M_IN_S, :3]
+        found, true = regressor @ mesh, regressor @ truth
+        true = torch.where(has_smpl[:, None, None], true, given)
+        for key, joints in (('found', found), ('true', true)):
+            parts[key].append(joints[:, ROWS] - joints[:, :1])
         parts['vertices'].append((mesh - truth).norm(dim=-1).mean(dim=1).where(has_smpl, torch.nan))
         if 'attention' in output:
-            parts['attention'].append(output['attention'])
             parts['labels'].append(shrunk(batch['labels'], output['attention']))
-    return {key: torch.cat(values).cpu() for key, values in parts.items() if values}
+            parts['peaks'].append(output['attention'].flatten(2).argmax(dim=2))
+            total = total + output['attention'].sum(dim=0)
+    result = {key: torch.cat(values).cpu() for key, values in parts.items() if values}
+    return result | ({'mean_peak': total.flatten(1).argmax(dim=1).cpu()} if parts['peaks'] else {})
 
 
 def shrunk(labels: Tensor, maps: Tensor) -> Tensor:
-    """Labels (B, h, w) at the size of maps (B, C, H, W), each the nearest."""
-    return nn.functional.interpolate(labels[:, None].float(), maps.shape[2:],
-                                     mode='nearest-exact')[:, 0].long()
+    """Labels (B, h, w) as bytes at the size of maps (B, C, H, W), each the nearest; 0 where they
+    are not known."""
+    labels = labels.clamp(min=0)[:, None].float()
+    return nn.functional.interpolate(labels, maps.shape[2:], mode='nearest-exact')[:, 0].byte()
 
 
-def pointing(attention: Tensor, labels: Tensor) -> Tensor:
-    """For each image and part (B, 24) 1 where the peak of the attention (B, 24, H, W) is at most a
-    cell from the part in labels (B, H, W), 0 where it is not, -1 where the part is not seen."""
-    seen = torch.stack([(labels == part).float() for part in range(1, 25)], dim=1)
-    near = max_pool2d(seen, 3, stride=1, padding=1).flatten(2)
-    hit = near.gather(2, attention.flatten(2).argmax(dim=2, keepdim=True)).squeeze(2)
-    return hit.where(seen.flatten(2).any(dim=2), -1)
+def pointing(peaks: Tensor, labels: Tensor) -> Tensor:
+    """For each image and part (B, 24) 1 where a cell (B, 24), counted row by row, is at most one
+    from the part in labels (B, H, W), 0 where it is not, -1 where the part is not seen."""
+    width = labels.shape[2]
+    corner = peaks // width * (width + 2) + peaks % width  # of the window, where labels are padded
+    window = torch.arange(3)[:, None] * (width + 2) + torch.arange(3)
+    cells = (corner[..., None] + window.flatten()).flatten(1)                     # (B, 24 * 9)
+    near = nn.functional.pad(labels, (1, 1, 1, 1)).flatten(1).gather(1, cells).unflatten(1, (24, 9))
+    hits = (near == torch.arange(1, 25)[:, None]).any(dim=2).long()
+    seen = torch.stack([(labels == part).flatten(1).any(dim=1) for part in range(1, 25)], dim=1)
+    return hits.where(seen, -1)
 
 
-def pointed(attention: Tensor, labels: Tensor) -> dict[str, float]:
+def pointed(found: dict) -> dict[str, float]:
     """Shares in % of visible parts at which the attention points, and two that know nothing of the
     image: the mean map of all images, and the map of another image."""
-    mean, other = attention.mean(dim=0).expand_as(attention), attention.roll(1, 0)
-    shares = {}
-    for name, maps in (('attention', attention), ('mean map', mean), ('other map', other)):
-        hits = pointing(maps, labels)
-        shares[name] = 100 * hits[hits >= 0].mean().item()
+    peaks, shares = found['peaks'], {}
+    for name, cells in (('attention', peaks), ('other map', peaks.roll(1, 0)),
+                        ('mean map', found['mean_peak'].expand_as(peaks))):
+        hits = pointing(cells, found['labels'])
+        shares[name] = 100 * hits[hits >= 0].float().mean().item()
     return shares
 
 
@@ -111,29 +111,42 @@ def score(args: argparse.Namespace) -> None:
     """Measures, prints and draws."""
     device = pick_device(args.device)
     model, kept = load_model(args.model, device)
-    resolution = kept['options']['resolution']
+    resolution, visible = kept['options']['resolution'], None
     bodies = load_bodies(args)
     if args.data:
         samples = People(args.data, bodies['neutral'], args.images, resolution)
-        visible, known = samples.set.get('visible'), samples.keep_scored()
-        genders = samples.set['gender'].tolist() if len(bodies) > 1 else None
-        print(f'{args.model} on {args.data}: {len(samples):,} samples{known}')
+        left_out = samples.keep_scored()
+        print(f'{args.model} on {args.data}: {len(samples):,} samples; {left_out:,} without truth '
+              f'are left out')
+        visible = samples.set.get('visible')
     else:
-        samples, visible = rendered_test(resolution)
-        genders = None
-        print(f'{args.model} on {N_TEST} rendered people (seed {TEST_SEED}), who are in no training')
-    skeleton = Skeleton(bodies['neutral']).to(device)
-    found = measure(model, samples, bodies, genders or ['neutral'] * len(samples), device)
-    found |= {f'all_{key}': value for key, value in
-              evaluate(model, DataLoader(samples, 64), skeleton, device).items()}
-    report(found, kept, bodies, rendered=not args.data)
+        samples, visible = rendered_samples(N_TEST, resolution, TEST_SEED)
+        print(f'{args.model} on {N_TEST} rendered people (seed {TEST_SEED}), of no training')
+    found = measure(model, samples, bodies, genders_of(samples, bodies), device)
+    found['all'] = evaluate(model, DataLoader(samples, 64),
+                            Skeleton(bodies['neutral']).to(device), device)
+    rows = report(found, kept, bodies, rendered=not args.data)
     args.plots.mkdir(parents=True, exist_ok=True)
+    write_csv(args.plots / 'score.csv', ('name', 'value', 'unit', 'of'), rows)
     pictures.draw_all(model, samples, bodies['neutral'], found, visible, args.plots, device)
     print(f'\nwrote pictures to {args.plots}')
 
 
+def genders_of(samples, bodies: dict) -> list[str]:
+    """The gender of each sample's true body. Raises ValueError where the set does not tell it."""
+    if len(bodies) == 1:
+        return ['neutral'] * len(samples)
+    if 'gender' not in samples.set:
+        raise ValueError(f'{samples.path}: key gender is missing, expected m or f for each sample; '
+                         f'--gt-gender neutral goes without')
+    return samples.set['gender'].tolist()
+
+
 def load_bodies(args: argparse.Namespace) -> dict[str, dict]:
     """Bodies by gender. Raises ValueError where one has no regressor for the joints of 3DPW."""
+    if not args.data and (args.body or args.body_dir):
+        raise ValueError('--body: found one without --data, expected none: rendered people are of '
+                         'the stand-in')
     if args.body_dir:
         names = {gender: name for gender, name in GENDERS.items()
                  if gender == 'neutral' or args.gt_gender == 'file'}
@@ -156,38 +169,41 @@ def find_body(folder: Path, name: str) -> Path:
     raise ValueError(f'{folder}: found neither {name}.npz nor {name}.pkl')
 
 
-def report(found: dict, kept: dict, bodies: dict, rendered: bool) -> None:
-    """Prints the errors, each with what it is of."""
-    def line(name: str, value: float, unit: str, note: str) -> None:
-        print(f'{name:10}{value:8.1f} {unit:3} {note}')
-
-    truth = found['all_true']
-    note = f'{truth.shape[1]} joints of Human3.6M from the pelvis'
-    if kept.get('mean_pose') is not None and kept['mean_pose'].shape == truth.shape[1:]:
-        constant = 1000 * cal_mpjpe(kept['mean_pose'].expand_as(truth), truth).item()
-        note += f'; the mean pose {constant:.1f} mm'
+def report(found: dict, kept: dict, bodies: dict, rendered: bool) -> list[tuple]:
+    """Prints the errors, each with what it is of; returns their names, values and units."""
+    joints, truth = complete(found['all'])
+    resolution, gender = kept['options']['resolution'], (
+        'of the gender in the file' if len(bodies) > 1 else 'neutral')
+    note, constant = f'{truth.shape[1]} joints of Human3.6M from the pelvis', kept['mean_pose']
+    rows = []
+    if constant is not None and constant.shape == truth.shape[1:]:
+        constant = 1000 * cal_mpjpe(constant.expand_as(truth), truth)
+        rows.append(('mean pose', constant, 'mm', 'a constant, the mean of the training'))
     if rendered:
-        note += f'; from exact 2D keypoints about {FLOOR} mm'
+        rows.append(('floor', FLOOR, 'mm', 'what exact 2D keypoints tell, about'))
+    rows += [('MPJPE', 1000 * cal_mpjpe(joints, truth), 'mm', note),
+             ('PA-MPJPE', 1000 * cal_pa_mpjpe(joints, truth), 'mm', 'after Procrustes alignment'),
+             ('MPJPE 14', 1000 * cal_mpjpe(found['found'], found['true']), 'mm',
+              f'the 14 joints of 3DPW, pelvis = regressor row 0, true bodies {gender}'),
+             ('PA 14', 1000 * cal_pa_mpjpe(found['found'], found['true']), 'mm',
+              'after Procrustes alignment'),
+             ('vertices', 1000 * found['vertices'].nanmean(), 'mm', 'all vertices, not aligned'),
+             ('keypoints', found['all']['off'].nanmean() * resolution / 2, 'px',
+              f'of {resolution}: how far the visible 2D keypoints fall off')]
+    if 'peaks' in found and (found['labels'] > 0).any():
+        shares = pointed(found)
+        rows += [('pointing', shares['attention'], '%', 'of visible parts have its peak in a cell'),
+                 ('', shares['mean map'], '%', 'with the mean map of all images'),
+                 ('', shares['other map'], '%', 'with the map of another image')]
     print()
-    line('MPJPE', 1000 * cal_mpjpe(found['all_found'], truth), 'mm', note)
-    line('PA-MPJPE', 1000 * cal_pa_mpjpe(found['all_found'], truth), 'mm',
-         'the same after Procrustes alignment')
-    gender = 'of the gender in the file' if len(bodies) > 1 else 'neutral'
-    line('MPJPE 14', 1000 * cal_mpjpe(found['found'], found['true']), 'mm',
-         f'the 14 joints of 3DPW, pelvis = regressor row 0, true bodies {gender}')
-    line('PA 14', 1000 * cal_pa_mpjpe(found['found'], found['true']), 'mm',
-         'the same after Procrustes alignment')
-    line('vertices', 1000 * found['vertices'].nanmean(), 'mm', 'all vertices, not aligned')
-    resolution = kept['options']['resolution']
-    print(f'{"keypoints":10}{found["all_off"].nanmean() * resolution / 2:8.2f} px  of '
-          f'{resolution}: how far the visible 2D keypoints fall off')
-    if 'attention' in found and (found['labels'] > 0).any():
-        shares = pointed(found['attention'], found['labels'])
-        line('pointing', shares['attention'], '%', f'of visible parts; the mean map of all images '
-             f'{shares["mean map"]:.1f} %, the map of another image {shares["other map"]:.1f} %')
+    rows = [(name, float(value), unit, text) for name, value, unit, text in rows]
+    for name, value, unit, text in rows:
+        if not math.isnan(value):
+            print(f'{name:10}{value:8.{2 if unit == "px" else 1}f} {unit:3} {text}')
     print('\njoint      mean error')
-    for name, error in zip(H36M, cal_joint_error(found['all_found'], truth)):
+    for name, error in zip(H36M, cal_joint_error(joints, truth)):
         print(f'{name:10} {1000 * error:6.1f} mm')
+    return rows
 
 
 # ---- one's own photograph -----------------------------------------------------------------------
@@ -195,6 +211,8 @@ def report(found: dict, kept: dict, bodies: dict, rendered: bool) -> None:
 @torch.no_grad()
 def run(args: argparse.Namespace) -> None:
     """Regresses the body in a box of a photograph; writes the mesh and the parameters."""
+    if args.out.suffix != '.npz':
+        raise ValueError(f'--out: found {args.out}, expected a name that ends in .npz')
     device = pick_device(args.device)
     model, kept = load_model(args.model, device)
     arrays = load_body(args.body) if args.body else make_body()
@@ -225,7 +243,7 @@ def box_of(box, size: tuple[int, int]) -> tuple[tuple[float, float], float]:
     """Centre and side of the crop of a box x, y, width, height, or else of the whole photograph.
     Raises ValueError for a box beside it."""
     x, y, width, height = box or (0, 0, *size)
-    if not (width > 0 and height > 0 and x < size[0] and y < size[1]
+    if not (0 < width < np.inf and 0 < height < np.inf and x < size[0] and y < size[1]
             and min(x + width, y + height) > 0):
         raise ValueError(f'--box: found {x:g} {y:g} {width:g} {height:g}, expected a box that '
                          f'meets the image of {size[0]} by {size[1]}')
@@ -272,7 +290,7 @@ def make_parser(running: bool) -> argparse.ArgumentParser:
         option('--model', type=Path, default=SHIPPED, metavar='FILE', help='weights')
         option('--box', type=float, nargs=4, metavar='N', help='x y w h of the person, in '
                'pixels of the photograph as it is seen; else the whole photograph')
-        option('--focal', type=float, default=5000., metavar='PX',
+        option('--focal', type=bounded(float, 1), default=5000., metavar='PX',
                help='focal length of the camera in pixels, for the translation')
         option('--out', type=Path, default='person.npz', metavar='FILE',
                help='parameters; the picture lies beside')
@@ -284,7 +302,7 @@ def make_parser(running: bool) -> argparse.ArgumentParser:
         option('--body-dir', type=Path, metavar='FOLDER', help='SMPL_NEUTRAL, _MALE and _FEMALE')
         option('--gt-gender', choices=('file', 'neutral'), default='file', help='of the true body')
         option('--plots', type=Path, default=Path('pare/plots'), metavar='FOLDER', help='pictures')
-    option('--body', type=Path, metavar='FILE', help='SMPL model; else the stand-in')
+    option('--body', type=Path, metavar='FILE', help='SMPL model; else a stand-in')
     option('--device', choices=('auto', 'cpu', 'cuda'), default='auto', help='auto: a GPU if any')
     return parser
 

@@ -23,10 +23,10 @@ from metrics import cal_mpjpe, cal_pa_mpjpe
 from model import Block, pick_device
 from pare import plots
 from pare.body import Skeleton, project
-from pare.eval import rendered_test
-from pare.metrics import centred, evaluate, mean_pose, validate
+from pare.eval import N_TEST, TEST_SEED
+from pare.metrics import centred, evaluate, mean_pose, to, true_joints, validate
 from pare.model import build
-from pare.people import PASSES, Rendered, look_at, sample_bodies
+from pare.people import PASSES, Rendered, look_at, rendered_samples, sample_bodies
 from pare.standin import make_body
 from pare.training import DEFAULTS, N_PEOPLE, WEIGHTS, fit, rendered_val
 from plots import Table
@@ -68,8 +68,9 @@ def climb(args: argparse.Namespace) -> None:
     courses = Table(args.folder / 'ladder_history.csv', ('rung', 'seed', 'epoch'),
                     ('samples', 'loss', 'val_mpjpe'))
     device, skeleton = pick_device(args.device), Skeleton(make_body())
-    samples, visible = rendered_test(DEFAULTS['small']['resolution'])
+    samples, visible = rendered_samples(N_TEST, DEFAULTS['small']['resolution'], TEST_SEED)
     test = Test(list(DataLoader(samples, 100)), visible, skeleton.to(device), device)
+    val_batches = rendered_val(DEFAULTS['small']['resolution'])
     for seed in args.seeds:
         if (MEAN, seed) not in table:
             add(table, MEAN, seed, 0, 0., test.score(constant(seed, test)))
@@ -80,7 +81,8 @@ def climb(args: argparse.Namespace) -> None:
                 test.score(joints))
         for name, rung in RUNGS.items():
             if (name, seed) not in table:
-                add(table, name, seed, *one_rung(args, name, rung, seed, test, courses))
+                add(table, name, seed,
+                    *one_rung(args, name, rung, seed, test, val_batches, courses))
     plots.draw_ladder(table.read(), args.folder / 'ladder.png')
     plots.draw_courses(courses.read(), args.folder / 'ladder_history.png')
 
@@ -105,18 +107,18 @@ class Test:
 
     def __init__(self, batches: list, visible: np.ndarray, skeleton: Skeleton, device):
         self.batches, self.skeleton, self.device = batches, skeleton, device
-        self.hidden = visible.argsort(kind='stable')[:round(HIDDEN * len(visible))]
+        hidden = visible.argsort(kind='stable')[:round(HIDDEN * len(visible))]
+        self.hidden = torch.from_numpy(hidden)
         self.keypoints = torch.cat([batch['keypoints'] for batch in batches])[..., :2]
-        points = [skeleton(*(batch[key].to(device) for key in ('betas', 'rotations')))
-                  for batch in batches]
-        self.true = torch.cat([centred(*both, skeleton) for both in points]).cpu()
+        self.true = torch.cat([true_joints(to(device, batch), skeleton).cpu()
+                               for batch in batches])
 
     def score(self, joints: Tensor, off: Tensor | None = None) -> dict[str, float]:
         """Errors of joints (N, 17, 3) from the pelvis, in mm, of all and of the most hidden; and of
         keypoints that fall `off` (N, 24), in pixels."""
         errors = 1000 * cal_mpjpe(joints, self.true, avg=False)
         size = DEFAULTS['small']['resolution']
-        return {'mpjpe': errors.mean().item(), 'hidden': errors[self.hidden.copy()].mean().item(),
+        return {'mpjpe': errors.mean().item(), 'hidden': errors[self.hidden].mean().item(),
                 'pa_mpjpe': 1000 * cal_pa_mpjpe(joints, self.true).item(),
                 'pixels': np.nan if off is None else off.nanmean().item() * size / 2}
 
@@ -162,14 +164,15 @@ def exact(rng, n: int, skeleton: Skeleton) -> tuple[Tensor, Tensor]:
     return torch.cat(places), torch.cat(joints)
 
 
-def one_rung(args, name: str, rung: Rung, seed: int, test: Test, courses: Table) -> tuple:
+def one_rung(args, name: str, rung: Rung, seed: int, test: Test, val_batches,
+             courses: Table) -> tuple:
     """Trains a rung and scores it on the test set: samples, seconds and errors."""
     torch.manual_seed(seed)
     model = build(rung.kind, 'small', rung.placed, rung.shared)
     model.to(test.device, memory_format=torch.channels_last)
     settings, epochs = DEFAULTS['small'], round(rung.times * args.epochs)
     weights = WEIGHTS['small'] | dict.fromkeys(rung.off, 0.)
-    seconds, start, val_batches = 0., time.perf_counter(), rendered_val(settings['resolution'])
+    seconds, start = 0., time.perf_counter()
     with closing(Rendered(args.people, settings['resolution'], seed, settings['batch_size'],
                           epochs)) as batches:
         for row, best, _ in fit(model, batches, test.skeleton, epochs, settings['lr'], weights,

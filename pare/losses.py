@@ -15,7 +15,7 @@ def losses(found: dict, batch: dict, skeleton: Skeleton, squared: bool) -> dict[
     Points of both kinds by their distance, or `squared` by the mean square of their coordinates,
     weighted by confidence, 3D from the middle of the hips in metres; rotations as matrices; parts
     by cross-entropy; places where the joints of the true body are; a prior keeps the scale
-    positive. Pose and betas are means over the samples that have them, as in SPIN.
+    positive. All in 3D are means over the samples that have it, as in SPIN.
     """
     has_smpl = batch['has_smpl']
     points, _ = skeleton(found['betas'], found['rotations'])
@@ -27,12 +27,14 @@ def losses(found: dict, batch: dict, skeleton: Skeleton, squared: bool) -> dict[
     turned = (found['rotations'] - batch['rotations']).square().mean(dim=(1, 2, 3))
     shaped = (found['betas'] - batch['betas']).square().mean(dim=1)
     terms = {'keypoints': (seen * size(offset_2d, squared)).mean(),
-             'points_3d': (sure * size(offset_3d, squared)).mean(),
+             'points_3d': mean_of((sure * size(offset_3d, squared)).mean(dim=1),
+                                  (sure > 0).any(dim=1)),
              'pose': mean_of(turned, has_smpl), 'betas': mean_of(shaped, has_smpl),
              'camera': (-20 * found['camera'][:, 0]).exp().mean()}
     if 'parts' in found:
         terms['parts'] = part_loss(found['parts'], batch['labels'])
-        terms['places'] = mean_of(size(found['places'] - places, squared).mean(dim=1), has_smpl)
+        placed = has_smpl * ((seen > 0).sum(dim=1) > 2)  # the camera is known
+        terms['places'] = mean_of(size(found['places'] - places, squared).mean(dim=1), placed)
     return terms
 
 
@@ -51,8 +53,8 @@ def mean_of(values: Tensor, weight: Tensor) -> Tensor:
 
 
 def true_points(batch: dict, skeleton: Skeleton) -> tuple[Tensor, Tensor, Tensor]:
-    """3D keypoints (B, 24, 3) about their middle, how sure they are (B, 24), and where the joints are
-    in the crop (B, 24, 2)."""
+    """3D keypoints (B, 24, 3) about their middle, how sure they are (B, 24), and where the joints
+    are in the crop (B, 24, 2)."""
     has_smpl, given = batch['has_smpl'][:, None], batch['points_3d']
     points, _ = skeleton(batch['betas'], batch['rotations'])
     joints = skeleton.body.posed_joints(batch['betas'], batch['rotations'])

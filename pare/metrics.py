@@ -4,6 +4,7 @@ from torch import Tensor, nn
 
 from metrics import cal_mpjpe, cal_pa_mpjpe
 from pare.body import Skeleton, project
+from pare.data import H36M_IN_S
 from pare.losses import about_middle
 
 
@@ -21,18 +22,29 @@ def evaluate(model: nn.Module, batches, skeleton: Skeleton, device: torch.device
     for batch in batches:
         batch = to(device, batch)
         output = model(batch['image'])
-        for key, part in (('found', output), ('true', batch)):
-            keypoints, joints = skeleton(part['betas'], part['rotations'])
-            if key == 'found':
-                offset = project(keypoints, output['camera']) - batch['keypoints'][..., :2]
-            result[key].append(centred(keypoints, joints, skeleton).cpu())
-        result['off'].append(torch.where(visible(batch), offset.norm(dim=-1), torch.nan).cpu())
+        keypoints, joints = skeleton(output['betas'], output['rotations'])
+        off = (project(keypoints, output['camera']) - batch['keypoints'][..., :2]).norm(dim=-1)
+        result['found'].append(centred(keypoints, joints, skeleton).cpu())
+        result['true'].append(true_joints(batch, skeleton).cpu())
+        result['off'].append(off.where(visible(batch), torch.nan).cpu())
     return {key: torch.cat(parts) for key, parts in result.items()}
 
 
 def centred(keypoints: Tensor, joints: Tensor, skeleton: Skeleton) -> Tensor:
-    """Joints of H36M (B, 17, 3) from the pelvis; keypoints about their middle where there are none."""
+    """Joints of H36M (B, 17, 3) from the pelvis or, where there are none, keypoints (B, 24, 3)
+    about their middle."""
     return joints - joints[:, :1] if joints.shape[1] else about_middle(keypoints, skeleton)
+
+
+def true_joints(batch: dict, skeleton: Skeleton) -> Tensor:
+    """Joints (B, K, 3) as `centred`: of the true bodies or, without one, as S gives them, NaN where
+    it does not."""
+    joints = centred(*skeleton(batch['betas'], batch['rotations']), skeleton)
+    if joints.shape[1] != len(H36M_IN_S):
+        return joints
+    given, sure = batch['points_3d'][:, H36M_IN_S].split((3, 1), dim=-1)
+    given = given.where(sure > 0, torch.nan)
+    return torch.where(batch['has_smpl'][:, None, None] > 0, joints, given - given[:, :1])
 
 
 def visible(batch: dict) -> Tensor:
@@ -45,11 +57,18 @@ def visible(batch: dict) -> Tensor:
     return (batch['keypoints'][..., 2] > 0) & on_body
 
 
+def complete(found: dict) -> tuple[Tensor, Tensor]:
+    """Joints found and true of the samples of `evaluate` of which all are known."""
+    known = ~found['true'].isnan().any(dim=(1, 2))
+    return found['found'][known], found['true'][known]
+
+
 def validate(model, batches, skeleton, device, resolution: int) -> dict[str, float]:
     """MPJPE and PA-MPJPE in mm; how far visible keypoints fall off, in pixels of the crop."""
     found = evaluate(model, batches, skeleton, device)
-    return {'val_mpjpe': 1000 * cal_mpjpe(found['found'], found['true']).item(),
-            'val_pa_mpjpe': 1000 * cal_pa_mpjpe(found['found'], found['true']).item(),
+    joints, truth = complete(found)
+    return {'val_mpjpe': 1000 * cal_mpjpe(joints, truth).item(),
+            'val_pa_mpjpe': 1000 * cal_pa_mpjpe(joints, truth).item(),
             'val_pixels': found['off'].nanmean().item() * resolution / 2}
 
 

@@ -4,9 +4,21 @@ torch.optim.Muon takes matrices alone and multiplies in bfloat16, which most pro
 this one takes filters and stacks of matrices too, in their own precision.
 """
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+RATE = .04                                   # whatever that of Adam is
 STEPS, A, B, C = 5, 3.4445, -4.7750, 2.0315  # of the iteration, tuned by its author
+
+
+def make_optimisers(model: nn.Module, lr: float, muon: bool) -> list[torch.optim.Optimizer]:
+    """Adam; with `muon` Muon in its place for the filters of the convolutions, but not for the
+    first and those that make maps of parts and joints, and for the matrices of the parts' MLPs."""
+    others = 'backbone.conv1.', 'parts.', 'joints.', 'pose.biases.'
+    matrices = {name: weight for name, weight in model.named_parameters()
+                if muon and weight.ndim > 2 and not name.startswith(others)}
+    rest = [weight for name, weight in model.named_parameters() if name not in matrices]
+    adam = torch.optim.Adam(rest, lr, betas=(.9, .99), fused=True)
+    return [adam, Muon(matrices.values(), RATE)] if matrices else [adam]
 
 
 class Muon(torch.optim.Optimizer):

@@ -86,7 +86,8 @@ def sample_skeletons(rng, n: int, body: Body) -> dict[str, Tensor]:
     The noise is Gaussian; its size differs from body to body and from joint to joint.
     """
     bodies = sample_bodies(rng, n)
-    joints = body.posed_joints(bodies['betas'], bodies['rotations'])
+    device = body.template.device
+    joints = body.posed_joints(bodies['betas'].to(device), bodies['rotations'].to(device)).cpu()
     places = project(joints, torch.from_numpy(look_at(rng, joints.numpy())))
     size = BLUR / 32 * rng.random((n, 1, 1)) * rng.random((n, 24, 1))
     noise = torch.from_numpy(size * rng.standard_normal(places.shape)).float()
@@ -141,6 +142,9 @@ class Rendered:
         self.n, self.size, self.seed, self.batch_size = n, size, seed, batch_size
         self.epochs = epochs
         self.n_batches = n * PASSES // batch_size
+        if not self.n_batches:
+            raise ValueError(f'found {n} people, each shown {PASSES} times, expected at least a '
+                             f'batch of {batch_size}')
         self.renderer = ProcessPoolExecutor(1, get_context('spawn'), _start_worker)
         self.coming = {}
 
@@ -184,7 +188,17 @@ def as_tensors(arrays: dict) -> dict[str, Tensor]:
     pose = torch.from_numpy(arrays['pose']).view(n, 24, 3)
     return {'image': tensors['images'].permute(0, 3, 1, 2), 'labels': tensors['labels'],
             'keypoints': keypoints, 'rotations': axis_angle_to_matrix(pose),
-            'betas': tensors['shape'], 'has_smpl': torch.ones(n), 'points_3d': torch.zeros(n, 24, 4)}
+            'betas': tensors['shape'], 'has_smpl': torch.ones(n),
+            'points_3d': torch.zeros(n, 24, 4)}
+
+
+def rendered_samples(n: int, size: int, seed) -> tuple[list[dict[str, Tensor]], np.ndarray]:
+    """n rendered people as samples like those of pare.data.People, and the share of each that is
+    seen (n,)."""
+    arrays = render_people(n, size, seed)
+    people = standardised(as_tensors(arrays))
+    samples = [{key: value[row] for key, value in people.items()} for row in range(n)]
+    return samples, arrays['visible']
 
 
 def mirrored(batch: dict[str, Tensor], which: Tensor) -> dict[str, Tensor]:

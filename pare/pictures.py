@@ -10,7 +10,7 @@ from metrics import cal_joint_error, cal_mpjpe
 from pare import plots
 from pare.body import H36M, Body, Skeleton, fit_camera
 from pare.data import MEAN, STD
-from pare.metrics import centred
+from pare.metrics import centred, complete, true_joints
 from pare.render import from_the_side, overlay, to_pixels
 
 LARGE = 256      # pixels of a side in which bodies are drawn
@@ -23,14 +23,14 @@ def draw_all(model: nn.Module, samples, arrays: dict, found: dict, visible, fold
              device: torch.device) -> None:
     """All pictures of a score into a folder; `visible` (N,) is the share of each body that is seen,
     or None."""
-    errors = 1000 * cal_mpjpe(found['all_found'], found['all_true'], avg=False).numpy()
-    order = errors.argsort().tolist()
+    both = complete(found['all'])
+    errors = 1000 * cal_mpjpe(found['all']['found'], found['all']['true'], avg=False).numpy()
+    order = errors.argsort()[:max(len(both[0]), 1)].tolist()  # NaN, not complete, is last
     middle = [order[round(share * (len(order) - 1))] for share in (.1, .3, .5, .7)]
     for name, rows in (('examples', middle), ('worst', order[-4:][::-1])):
         plots.draw_examples(examples(model, samples, arrays, rows, errors, device),
                             folder / f'{name}.png')
-    joints = 1000 * cal_joint_error(found['all_found'], found['all_true']).numpy()
-    plots.draw_joint_error(joints, H36M, folder / 'joint_error.png')
+    plots.draw_joint_error(1000 * cal_joint_error(*both).numpy(), H36M, folder / 'joint_error.png')
     if visible is not None:
         plots.draw_visible({'mean and standard error': by_visible(visible, errors)},
                            folder / 'visible.png')
@@ -79,6 +79,9 @@ def examples(model, samples, arrays: dict, rows, errors, device) -> list[tuple]:
                                      weight[..., 0])
         image, sides = enlarged(picture(sample['image'])), []
         for part, colour in ((output, None), (truth, TRUE)):
+            if part is truth and not sample['has_smpl']:
+                sides.append(None)
+                continue
             vertices = body(part['betas'], part['rotations'])[0][0].numpy()
             camera = part['camera'][0].numpy()
             if part is output:
@@ -102,8 +105,7 @@ def sensitivity(model, sample: dict, arrays: dict, device, n: int = 16) -> np.nd
         low = [round((at + .5) / n * size - .1 * size) for at in divmod(place, n)]
         high = [at + round(.2 * size) for at in low]
         hidden[place, :, max(low[0], 0):high[0], max(low[1], 0):high[1]] = 0
-    truth = centred(*skeleton(*(sample[key][None].to(device) for key in ('betas', 'rotations'))),
-                    skeleton)
+    truth = true_joints({key: value[None].to(device) for key, value in sample.items()}, skeleton)
     errors = []
     for part in hidden.split(64):
         output = model(part.to(device))

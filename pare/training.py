@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -31,11 +31,10 @@ from pare.body import Skeleton
 from pare.data import Mixture, People
 from pare.files import load_body
 from pare.losses import losses, skeleton_loss
-from pare.metrics import evaluate, mean_pose, to, validate
+from pare.metrics import mean_pose, to, true_joints, validate
 from pare.model import build, load_backbone
-from pare.muon import Muon
-from pare.people import (PASSES, Rendered, as_tensors, render_people, sample_bodies,
-                         sample_skeletons, standardised)
+from pare.muon import make_optimisers
+from pare.people import PASSES, Rendered, rendered_samples, sample_bodies, sample_skeletons
 from pare.standin import make_body
 from training import bounded, load_state, restore, save_state, save_tensors, state_path
 
@@ -45,7 +44,6 @@ DEFAULTS = {'small': {'resolution': 64, 'epochs': 3, 'lr': 2e-3, 'batch_size': 6
             'full': {'resolution': 224, 'epochs': 120, 'lr': 3e-4, 'batch_size': 64}}
 N_PEOPLE = 10_000                    # rendered for an epoch
 N_VAL, VAL_SEED = 1000, 2            # rendered to validate; seed 1 is that of the test set
-MUON_LR = .04                        # of filters; the rest of the small network learns by Adam
 N_SKELETONS = 256                    # bodies without images in each step
 # The small network compares by distance. The full one is as SPIN: squares, and 24 of its 49
 # keypoints have a weight in a mean over all.
@@ -88,15 +86,10 @@ def fit(model: nn.Module, batches, skeleton: Skeleton, epochs: int, lr: float, w
         rng = np.random.default_rng((batches.seed, epoch))
         weight = weights | {'parts': weights['parts'] * (epoch <= part_epochs)}
         for batch in live(epoch, batches):
-            batch = to(device, batch)
-            with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device)):
-                found = learner(batch['image'])
-            found = {key: value.float() for key, value in found.items()}
-            terms = losses(found, batch, skeleton, squared)
-            if weight['skeletons'] and 'places' in found:
-                bodies = sample_skeletons(rng, N_SKELETONS, skeleton.body)
-                terms['skeletons'] = skeleton_loss(model, to(device, bodies), skeleton.body)
-            loss = sum(weight[key] * term for key, term in terms.items() if weight[key])
+            terms = all_terms(model, learner, to(device, batch), skeleton, squared,
+                              rng if weight['skeletons'] else None)
+            # also by weights of zero: DistributedDataParallel wants a gradient for all
+            loss = sum(weight[key] * term for key, term in terms.items())
             for optimiser in optimisers:
                 optimiser.zero_grad()
             loss.backward()
@@ -112,20 +105,22 @@ def fit(model: nn.Module, batches, skeleton: Skeleton, epochs: int, lr: float, w
             raise ValueError(f'epoch {epoch}: found a loss of {row["loss"]}, expected a finite '
                              f'one; a smaller --lr may help')
         seconds = time.perf_counter() - start
-        row['images_per_s'] = batches.n_batches * batches.batch_size / seconds
+        row['images_per_s'] = N_RANKS * batches.n_batches * batches.batch_size / seconds
         yield row, averaged.module if average else model, parts
 
 
-def make_optimisers(model: nn.Module, lr: float, muon: bool) -> list:
-    """Adam; with `muon` Muon in its place for the filters of the convolutions and the matrices of
-    the MLPs of the parts, but not for the first and last layers."""
-    matrices = [weight for name, weight in model.named_parameters()
-                if muon and weight.ndim > 2 and not name.startswith(('parts.', 'joints.'))
-                and min(weight.shape[:2]) > 6]
-    rest = [weight for weight in model.parameters()
-            if all(weight is not other for other in matrices)]
-    adam = torch.optim.Adam(rest, lr, betas=(.9, .99), fused=True)
-    return [adam, Muon(matrices, MUON_LR)] if matrices else [adam]
+def all_terms(model: nn.Module, learner: nn.Module, batch: dict, skeleton: Skeleton, squared: bool,
+              rng) -> dict[str, Tensor]:
+    """The terms of the loss of a batch and, with `rng`, of bodies without images."""
+    device = batch['image'].device
+    with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device)):
+        found = learner(batch['image'])
+    found = {key: value.float() for key, value in found.items()}
+    terms = losses(found, batch, skeleton, squared)
+    if rng and 'places' in found:
+        bodies = to(device, sample_skeletons(rng, N_SKELETONS, skeleton.body))
+        terms['skeletons'] = skeleton_loss(model, bodies, skeleton.body)
+    return terms
 
 
 def distributed(model: nn.Module) -> nn.Module:
@@ -180,62 +175,74 @@ def train(args: argparse.Namespace, state: dict | None) -> None:
     options |= {'resolution': args.resolution, 'rendered': not args.train}
     first = RANK == 0
     if first:
-        say_what(args, model, val_batches, constant, skeleton, device)
-    part_epochs = args.part_epochs or args.epochs
+        say_what(args, model, val_batches, constant, skeleton)
     history = state['history'] if state else []
     with closing(batches):
         for row, best, parts in fit(model, batches, skeleton, args.epochs, args.lr,
-                                    WEIGHTS[args.size], part_epochs, args.size == 'full',
-                                    args.average, args.size == 'small', state):
+                                    WEIGHTS[args.size], args.part_epochs or args.epochs,
+                                    args.size == 'full', args.average, args.size == 'small', state):
             row |= validate(best, val_batches, skeleton, device, args.resolution)
             history.append([row[column] for column in COLUMNS])
             if first:
                 save_state(state_path(args.out), parts, epoch=row['epoch'], history=history,
                            options=learnt_by(args))
-                print_row(row, args.epochs, batches.n_batches * batches.batch_size)
+                print_row(row, args.epochs, N_RANKS * batches.n_batches * batches.batch_size)
     if first:
         finish(args, {'options': options, 'mean_pose': constant, 'weights': best.state_dict()},
                history)
 
 
 def prepare(args: argparse.Namespace, arrays: dict, skeleton: Skeleton) -> tuple:
-    """Batches to train on, a list or loader of those to validate, and the mean pose (K, 3)."""
-    rng, per_process = np.random.default_rng(args.seed), args.batch_size // N_RANKS
+    """Batches to train on, those to validate on, and the mean pose (K, 3), None without bodies."""
+    per_process = args.batch_size // N_RANKS
     if not args.train:
-        batches = Rendered(args.people, args.resolution, args.seed + RANK, per_process, args.epochs)
-        bodies = sample_bodies(rng, 10_000)
+        batches = Rendered(args.people // N_RANKS, args.resolution, args.seed + RANK, per_process,
+                           args.epochs)
+        bodies = sample_bodies(np.random.default_rng(args.seed), 10_000)
         return (batches, rendered_val(args.resolution),
                 mean_pose(bodies['betas'], bodies['rotations'], skeleton))
     sets, shares = [], []
-    for name in args.train:
-        path, _, share = name.partition(':')
+    for number, (path, share) in enumerate(map(share_of, args.train)):
         sets.append(People(path, arrays, args.images, args.resolution, args.seed,
-                           args.fits if not sets else None))
+                           None if number else args.fits))
         leave_out_unreadable(sets[-1], args.skip_unreadable)
-        shares.append(float(share) if share else len(sets[-1]))
-    constant = mean_pose(*(torch.cat([torch.from_numpy(part.set[key][part.set['has_smpl'] > 0])
-                                      for part in sets]) for key in ('shape', 'rotations')),
-                         skeleton)
+        shares.append(share or len(sets[-1]))
+    bodies = [[torch.from_numpy(part.set[key][part.set['has_smpl']]) for part in sets
+               if part.set['has_smpl'].any()] for key in ('shape', 'rotations')]
+    constant = mean_pose(*map(torch.cat, bodies), skeleton) if bodies[0] else None
     if args.val:
         val_set = People(args.val, arrays, args.images, args.resolution)
+        leave_out_unreadable(val_set, args.skip_unreadable)
     elif len(sets[0]) < 2:
         raise ValueError(f'{sets[0].path}: found 1 sample, expected more, to train on and to '
                          f'validate; --val names others to validate')
     else:  # the end of the first set
-        plain = copy(sets[0])
-        plain.seed = None  # not augmented
-        held_out = min(round(.95 * len(plain)), len(plain) - 1)
-        val_set = Subset(plain, range(held_out, len(plain)))
+        val_set, n = copy(sets[0]), len(sets[0])
+        val_set.seed, held_out = None, min(round(.95 * n), n - 1)  # not augmented
+        val_set.keep(np.arange(n) >= held_out)
         sets[0] = Subset(sets[0], range(held_out))
+    left_out = val_set.keep_scored()
+    if left_out:
+        print(f'{val_set.path}: {left_out} samples without a true pose are not validated on')
     batches = Mixture(sets, shares, per_process, args.seed, args.workers, RANK, N_RANKS)
     return batches, DataLoader(val_set, 64, num_workers=args.workers), constant
 
 
-def rendered_val(resolution: int) -> list[dict]:
+def share_of(name: str) -> tuple[str, float | None]:
+    """FILE[:SHARE] as a path and a number. Raises ValueError for a share that is none."""
+    path, _, share = name.partition(':')
+    try:
+        if share and not 0 < float(share) < math.inf:
+            raise ValueError
+        return path, float(share) if share else None
+    except ValueError:
+        raise ValueError(f'--train: found share {share} of {path}, expected a number above '
+                         f'0') from None
+
+
+def rendered_val(resolution: int) -> DataLoader:
     """Batches of rendered people to validate on."""
-    people = standardised(as_tensors(render_people(N_VAL, resolution, VAL_SEED)))
-    return [{key: value[rows] for key, value in people.items()}
-            for rows in torch.arange(N_VAL).split(100)]
+    return DataLoader(rendered_samples(N_VAL, resolution, VAL_SEED)[0], 100)
 
 
 def leave_out_unreadable(people: People, skip: bool) -> None:
@@ -251,18 +258,21 @@ def leave_out_unreadable(people: People, skip: bool) -> None:
     people.keep(~bad)
 
 
-def say_what(args, model, val_batches, constant, skeleton, device) -> None:
+def say_what(args, model, val_batches, constant, skeleton) -> None:
     """Prints what is trained on what, and the error of the mean pose."""
-    n_parameters = sum(weights.numel() for weights in model.parameters())
+    device = skeleton.rows.device
+    truth = torch.cat([true_joints(to(device, batch), skeleton).cpu() for batch in val_batches])
     what = ', '.join(args.train) if args.train else (
         f'{args.people:,} people rendered for each epoch, each shown {PASSES} times')
-    truth = evaluate(model, val_batches, skeleton, device)['true']
-    error = 1000 * cal_mpjpe(constant.expand_as(truth), truth).item()
+    n_parameters = sum(weights.numel() for weights in model.parameters())
     products = 'bfloat16' if has_bfloat16(device) else 'float32'
     print(f'data: {what}; {len(truth):,} other people to validate\n'
           f'model: {args.size}, {n_parameters:,} parameters, on {device.type}, products in '
-          f'{products}\nmean pose: {error:.1f} mm, the error of a constant\n\n'
-          f'epoch    loss  MPJPE mm  PA-MPJPE mm  keypoints px  images/s  time left')
+          f'{products}')
+    if constant is not None:
+        error = 1000 * cal_mpjpe(constant.expand_as(truth), truth)
+        print(f'mean pose: {error:.1f} mm, the error of a constant')
+    print('\nepoch    loss  MPJPE mm  PA-MPJPE mm  keypoints px  images/s  time left')
 
 
 def print_row(row: dict, epochs: int, n_images: int) -> None:
@@ -296,32 +306,28 @@ def make_parser() -> argparse.ArgumentParser:
                '--images /data --train 3dpw_train.npz:0.6 mpii_train.npz:0.4')
     parser.error = lambda message: parser.exit(2, f'pare.training: {message}\n')
     option = parser.add_argument
-    option('--train', nargs='+', metavar='FILE[:SHARE]',
-           help='sets of photographs, .npz, and their shares of a batch; without, people are '
-                'rendered')
-    option('--val', type=Path, metavar='FILE', help='else the last 5 %% of the first set')
+    option('--train', nargs='+', metavar='FILE[:SHARE]', help='sets of photographs, .npz, and '
+           'their shares of a batch; else people are rendered')
+    for name, metavar, text in (('val', 'FILE', 'else the last 5 %% of the first set'),
+                                ('fits', 'FILE', 'pose and shape of the first set'),
+                                ('body', 'FILE', 'SMPL model, with --train; else a stand-in'),
+                                ('init', 'FILE', 'weights of the backbone')):
+        option(f'--{name}', type=Path, metavar=metavar, help=text)
     option('--images', type=Path, default=Path(), metavar='FOLDER', help='where imgname begins')
-    option('--fits', type=Path, metavar='FILE', help='pose and shape of the first set')
     option('--skip-unreadable', action='store_true', help='leave out images that cannot be read')
-    option('--body', type=Path, metavar='FILE', help='SMPL model; else a stand-in')
-    option('--init', type=Path, metavar='FILE', help='weights of the backbone')
     option('--size', choices=tuple(DEFAULTS), default='small',
            help='ResNet-18 for rendered people, or the full ResNet-50')
-    for name, kind, least, text in (
-            ('epochs', int, 1, 'passes'), ('batch-size', int, 2, 'images a step'),
-            ('lr', float, 1e-9, 'highest learning rate of the one cycle'),
-            ('resolution', int, 32, 'pixels of a side, a multiple of 32')):
-        option(f'--{name}', type=bounded(kind, least), metavar='N', help=f'{text}; else as --size '
-               'wants')
-    option('--people', type=bounded(int, 100), default=N_PEOPLE, metavar='N',
-           help='rendered for each epoch')
-    option('--part-epochs', type=bounded(int, 1), metavar='N',
-           help='epochs with the loss of part labels; else all')
+    for name, kind, default, text in (
+            ('epochs', bounded(int, 1), None, 'passes; else as --size wants'),
+            ('batch-size', bounded(int, 2), None, 'images a step; else as --size wants'),
+            ('lr', bounded(float, 1e-9), None, 'highest learning rate; else as --size wants'),
+            ('resolution', bounded(int, 32), None, 'of a side, times 32; else as --size wants'),
+            ('people', bounded(int, 100), N_PEOPLE, 'rendered for each epoch'),
+            ('part-epochs', bounded(int, 1), None, 'with the loss of part labels; else all'),
+            ('seed', bounded(int, 0, 2 ** 31), 0, 'of weights, people, order and augmentation'),
+            ('workers', bounded(int, 0), 0, 'processes that read photographs')):
+        option(f'--{name}', type=kind, default=default, metavar='N', help=text)
     option('--average', action='store_true', help='keep averaged weights')
-    option('--seed', type=bounded(int, 0, 2 ** 31), default=0, metavar='N',
-           help='of weights, people, order and augmentation')
-    option('--workers', type=bounded(int, 0), default=0, metavar='N',
-           help='processes that read photographs')
     option('--device', choices=('auto', 'cpu', 'cuda'), default='auto', help='auto: a GPU if any')
     option('--out', type=Path, default='pareModel', metavar='FILE', help='file for the weights')
     option('--plots', type=Path, default=Path('pare/plots'), metavar='FOLDER', help='for charts')
@@ -333,52 +339,53 @@ def make_parser() -> argparse.ArgumentParser:
 def parse(parser: argparse.ArgumentParser, argv: list) -> tuple[argparse.Namespace, dict | None]:
     """The options, and with --resume the state from which those of the training are taken.
 
-    Raises ValueError for a state that is not there, and for options that are not its own.
+    Raises ValueError for a state that is not there, and for options that do not fit.
     """
-    args, state = fill_in(parser.parse_args(argv)), None
+    args, state = parser.parse_args(argv), None
+    path = state_path(args.out)
     if args.out.is_dir():
         raise ValueError(f'--out: found the folder {args.out}, expected a file')
     if args.resume:
-        state = load_state(state_path(args.out))
-        own = fill_in(parser.parse_args([*state['options'], *argv]))
-        if learnt_by(own) != state['options']:
-            raise ValueError(f'--resume: found options that are not those of '
-                             f'{state_path(args.out)}, expected {" ".join(state["options"])}')
-        own.out, own.plots, own.device = args.out, args.plots, args.device
-        return own, state
+        state = load_state(path)
+        beside = [f'--{name}={getattr(args, name)}' for name in ('out', 'plots', 'device')]
+        args = parser.parse_args([*state['options'], *argv, *beside])
+    elif path.exists() and RANK == 0:
+        print(f'note: {path} of an unfinished training will be replaced; --resume goes on')
+    for name, value in DEFAULTS[args.size].items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+    if state and learnt_by(args) != state['options']:
+        raise ValueError(f'--resume: found options that are not those of {path}, expected '
+                         f'{" ".join(state["options"])}')
     for name, divisor in (('resolution', 32), ('batch_size', N_RANKS)):
         if getattr(args, name) % divisor:
             raise ValueError(f'--{name.replace("_", "-")}: found {getattr(args, name)}, expected a '
                              f'multiple of {divisor}')
+    if args.body and not args.train:
+        raise ValueError('--body: found one without --train, expected none: rendered people are of '
+                         'the stand-in')
     return args, state
-
-
-def fill_in(args: argparse.Namespace) -> argparse.Namespace:
-    """The options with those that follow from --size."""
-    for name, value in DEFAULTS[args.size].items():
-        if getattr(args, name) is None:
-            setattr(args, name, value)
-    return args
 
 
 def learnt_by(args: argparse.Namespace) -> list[str]:
     """The options that decide what is learnt, as on a command line."""
-    words = []
+    words, beside = [], ('out', 'plots', 'device', 'resume', 'workers')
     for name, value in sorted(vars(args).items()):
-        if value is None or value is False or name in ('out', 'plots', 'device', 'resume',
-                                                       'workers'):
-            continue
-        values = value if isinstance(value, list) else [] if value is True else [value]
-        words += [f'--{name.replace("_", "-")}', *map(str, values)]
+        if value is not None and value is not False and name not in beside:
+            values = value if isinstance(value, list) else [] if value is True else [value]
+            words += [f'--{name.replace("_", "-")}', *map(str, values)]
     return words
 
 
 def main(argv=None) -> int:
     parser, argv = make_parser(), sys.argv[1:] if argv is None else list(argv)
     try:
+        args, state = parse(parser, argv)
         if N_RANKS > 1:
-            torch.distributed.init_process_group('nccl' if torch.cuda.is_available() else 'gloo')
-        train(*parse(parser, argv))
+            if torch.cuda.is_available():
+                torch.cuda.set_device(int(os.environ['LOCAL_RANK']))
+            torch.distributed.init_process_group()
+        train(args, state)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     except KeyboardInterrupt:

@@ -1,8 +1,14 @@
 """What the tests of pare/ share."""
+from concurrent.futures import Future
+from types import SimpleNamespace
+
 import pytest
 
+from pare import eval as scoring, people as rendering, training
 from pare.formats import write_npz
 from pare.people import render_people
+
+TINY = ('--people', '100', '--epochs', '2', '--batch-size', '32', '--device', 'cpu')
 
 
 @pytest.fixture(scope='session')
@@ -11,3 +17,44 @@ def people(tmp_path_factory):
     path = tmp_path_factory.mktemp('people') / 'people.npz'
     write_npz(path, render_people(40, 64, seed=0))
     return path
+
+
+class Here:
+    """In place of the process that renders: it renders at once, and here."""
+
+    def __init__(self, *_):
+        pass
+
+    def submit(self, function, *values) -> Future:
+        future = Future()
+        future.set_result(function(*values))
+        return future
+
+    def shutdown(self, **_) -> None:
+        pass
+
+
+def make_small(patch) -> None:
+    """Few people, each shown once, few bodies without images, and no other process."""
+    patch.setattr(rendering, 'PASSES', 1)
+    patch.setattr(training, 'N_VAL', 40)
+    patch.setattr(training, 'N_SKELETONS', 16)
+    patch.setattr(training, 'has_bfloat16', lambda device: False)
+    patch.setattr(scoring, 'N_TEST', 40)
+    patch.setattr(rendering, 'ProcessPoolExecutor', Here)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    make_small(monkeypatch)
+
+
+@pytest.fixture(scope='session')
+def trained(tmp_path_factory):
+    """A tiny training: weights `out`, charts in `plots`, and what was printed."""
+    folder = tmp_path_factory.mktemp('trained')
+    out, plots = folder / 'model', folder / 'plots'
+    with pytest.MonkeyPatch.context() as patch:
+        make_small(patch)
+        assert training.main([*TINY, '--out', str(out), '--plots', str(plots)]) == 0
+    return SimpleNamespace(out=out, plots=plots)

@@ -3,6 +3,7 @@ import pickle
 import sys
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -17,6 +18,16 @@ EYE = torch.eye(3).expand(1, 24, 3, 3)
 def random_pose(n, seed=0, angle=.6):
     torch.manual_seed(seed)
     return torch.randn(n, 10), axis_angle_to_matrix(angle * torch.randn(n, 24, 3))
+
+
+def fails(capsys, main, *options) -> str:
+    """What a main says on standard error where it must end with status 2, in one line."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as end:
+        main([str(option) for option in options])
+    error = capsys.readouterr().err
+    assert end.value.code == 2 and error.count('\n') == 1, error
+    return error
 
 
 class Ch:

@@ -1,0 +1,165 @@
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import one_hot
+
+from made import ARRAYS, random_pose
+from pare.body import KEYPOINTS, Body, Skeleton, fit_camera, project
+from pare.losses import about_middle, losses, part_loss, skeleton_loss
+from pare.model import build
+from pare.people import rendered_samples, sample_skeletons
+from pare.training import WEIGHTS
+
+SKELETON, BODY = Skeleton(ARRAYS), Body(ARRAYS)
+ZERO_OF_THE_TRUTH = ('keypoints', 'points_3d', 'pose', 'betas', 'parts', 'places')
+
+
+@pytest.fixture(scope='module')
+def batch():
+    return torch.utils.data.default_collate(rendered_samples(6, 64, 5)[0])
+
+
+def truth_of(batch) -> dict:
+    points, _ = SKELETON(batch['betas'], batch['rotations'])
+    places, weight = batch['keypoints'].split((2, 1), dim=2)
+    camera = fit_camera(points, places, weight[..., 0])
+    joints = BODY.posed_joints(batch['betas'], batch['rotations'])
+    parts = 50. * one_hot(batch['labels'].long(), 25).movedim(3, 1)
+    return {'betas': batch['betas'], 'rotations': batch['rotations'], 'camera': camera,
+            'parts': parts, 'places': project(joints, camera)}
+
+
+def wrong(seed=0) -> dict:
+    betas, rotations = random_pose(6, seed)
+    return {'betas': betas, 'rotations': rotations, 'camera': torch.rand(6, 3) + .5,
+            'parts': torch.randn(6, 25, 16, 16), 'places': torch.randn(6, 24, 2)}
+
+
+@pytest.mark.parametrize('squared', (False, True))
+def test_the_truth_has_no_loss(batch, squared):
+    terms = losses(truth_of(batch), batch, SKELETON, squared)
+    assert set(terms) == {*ZERO_OF_THE_TRUTH, 'camera'} == set(WEIGHTS['small']) - {'skeletons'}
+    assert 0 < terms['camera'] < .01 and all(terms[name] < 1e-5 for name in ZERO_OF_THE_TRUTH)
+    others = losses(wrong(), batch, SKELETON, squared)
+    assert all(others[name] > .01 for name in ZERO_OF_THE_TRUTH)
+    assert not {'parts', 'places'} & losses(
+        {key: value for key, value in wrong().items() if key not in ('parts', 'places')}, batch,
+        SKELETON, squared).keys()
+
+
+def partial(batch) -> dict:
+    """Of the batch one with all, two with 2D alone, one with 3D points, one with nothing but the
+    body, one with nothing."""
+    batch = {key: value.clone() for key, value in batch.items()}
+    batch['has_smpl'] = torch.tensor([1., 0, 0, 0, 1, 0])
+    batch['labels'] = batch['labels'].long()
+    batch['labels'][1:] = -1
+    batch['keypoints'][4:, :, 2] = 0
+    batch['points_3d'] = torch.randn(6, 24, 4)
+    batch['points_3d'][..., 3] = 0
+    batch['points_3d'][3, :17, 3] = 1
+    return batch
+
+
+@pytest.mark.parametrize('squared', (False, True))
+def test_what_a_sample_lacks_teaches_nothing(batch, squared):
+    found, some, reached = wrong(), partial(batch), {}
+    for name in ZERO_OF_THE_TRUTH:
+        leaves = {key: value.clone().requires_grad_() for key, value in found.items()}
+        losses(leaves, some, SKELETON, squared)[name].backward()
+        reached[name] = [row for row in range(6) if any(
+            leaf.grad is not None and leaf.grad[row].any() for leaf in leaves.values())]
+    assert reached == {'keypoints': [0, 1, 2, 3], 'points_3d': [0, 3, 4], 'pose': [0, 4],
+                       'betas': [0, 4], 'parts': [0], 'places': [0]}
+    nothing = some | {'has_smpl': torch.zeros(6), 'labels': torch.full((6, 64, 64), -1),
+                      'keypoints': torch.zeros(6, 24, 3), 'points_3d': torch.zeros(6, 24, 4)}
+    leaves = {key: value.clone().requires_grad_() for key, value in found.items()}
+    terms = losses(leaves, nothing, SKELETON, squared)
+    assert all(terms[name] == 0 for name in ZERO_OF_THE_TRUTH)
+    sum(terms.values()).backward()
+    assert all(leaf.grad is None or leaf.grad.isfinite().all() for leaf in leaves.values())
+
+
+def test_the_full_size_weighs_as_spin_does(batch):
+    """In numpy, as SPIN writes it: 49 keypoints, 25 of OpenPose with a weight of zero, and means
+    over the samples that have a body, all times 60 there and times 1 here."""
+    found, some = wrong(), partial(batch)
+    points = SKELETON(found['betas'], found['rotations'])[0].numpy()
+    true = SKELETON(batch['betas'], batch['rotations'])[0].numpy()
+    s, x, y = found['camera'].numpy().T[..., None]
+    places = np.stack([s * (points[..., 0] + x), s * (points[..., 1] + y)], axis=2)
+    all_49 = np.zeros((6, 49, 2))
+    all_49[:, 25:] = some['keypoints'][..., 2:].numpy() * (
+        places - some['keypoints'][..., :2].numpy()) ** 2
+    hips = [KEYPOINTS.index(name) for name in ('RHip', 'LHip')]
+    given = some['points_3d'].numpy()
+    squares = []
+    for row in (0, 3, 4):
+        target, sure = (given[row, :, :3], given[row, :, 3:]) if row == 3 else (true[row], 1)
+        offset = (points[row] - points[row, hips].mean(axis=0)) - (
+            target - target[hips].mean(axis=0))
+        squares.append(sure * offset ** 2)
+    turned = (found['rotations'] - batch['rotations'])[[0, 4]].numpy() ** 2
+    shaped = (found['betas'] - batch['betas'])[[0, 4]].numpy() ** 2
+    expected = {'keypoints': 5 * all_49.mean(), 'points_3d': 5 * np.mean(squares),
+                'pose': turned.mean(), 'betas': .001 * shaped.mean(),
+                'camera': (np.exp(-10 * s) ** 2).mean()}
+    terms = losses(found, some, SKELETON, squared=True)
+    for name, value in expected.items():
+        assert WEIGHTS['full'][name] * terms[name] == pytest.approx(value, rel=1e-4), name
+
+
+def test_distances_are_means_over_the_keypoints(batch):
+    found = wrong()
+    points, _ = SKELETON(found['betas'], found['rotations'])
+    true, _ = SKELETON(batch['betas'], batch['rotations'])
+    terms = losses(found, batch, SKELETON, squared=False)
+    off = project(points, found['camera']) - batch['keypoints'][..., :2]
+    assert terms['keypoints'] == pytest.approx(off.norm(dim=2).mean().item(), rel=1e-4)
+    far = about_middle(points, SKELETON) - about_middle(true, SKELETON)
+    assert terms['points_3d'] == pytest.approx(far.norm(dim=2).mean().item(), rel=1e-4)
+
+
+def test_without_the_extra_regressor_the_truth_has_no_loss_either(batch):
+    """Nine keypoints are unknown, the hips among them, about which others are taken."""
+    bare = Skeleton({key: array for key, array in ARRAYS.items() if 'J_regressor_' not in key})
+    changed = batch | {'keypoints': batch['keypoints'].clone()}
+    changed['keypoints'][..., 2] = bare.known.float()
+    terms = losses(truth_of(batch), changed, bare, squared=False)
+    assert all(terms[name] < 1e-5 for name in ZERO_OF_THE_TRUTH)
+    assert losses(wrong(), changed, bare, squared=False)['points_3d'] > .1
+
+
+@pytest.mark.parametrize('size', (16, 32, 64))
+def test_labels_are_compared_at_the_size_of_the_maps(size):
+    """Against a loop over cells; the background weighs a fifth, and unknown cells nothing."""
+    torch.manual_seed(0)
+    coarse = torch.randint(-1, 25, (2, 16, 16))
+    labels = coarse.repeat_interleave(size // 16, 1).repeat_interleave(size // 16, 2)
+    labels = labels.flip(1).flip(1)
+    maps = torch.randn(2, 25, 16, 16)
+    expected = []
+    for image, wanted in zip(maps.log_softmax(dim=1), coarse):
+        total, weight = 0., 0.
+        for row, column in np.ndindex(16, 16):
+            label = wanted[row, column].item()
+            if label >= 0:
+                share = .2 if label == 0 else 1
+                total, weight = total - share * image[label, row, column], weight + share
+        expected.append(total / weight)
+    assert part_loss(maps, labels) == pytest.approx(np.mean(expected), rel=1e-5)
+
+
+def test_a_body_told_of_exact_places_has_a_loss_that_teaches_the_heads_alone():
+    torch.manual_seed(0)
+    model, bodies = build('pare', 'small'), sample_skeletons(np.random.default_rng(0), 8, BODY)
+    loss = skeleton_loss(model, bodies, BODY)
+    loss.backward()
+    reached = {name.split('.')[0] for name, weight in model.named_parameters()
+               if weight.grad is not None and weight.grad.any()}
+    assert reached == {'pose', 'shape', 'camera'}
+    model.regress = lambda pooled, places: {
+        'rotations': bodies['rotations'], 'betas': bodies['betas'],
+        'camera': fit_camera(BODY.posed_joints(bodies['betas'], bodies['rotations']),
+                             bodies['places'], torch.ones(8, 24))}
+    assert skeleton_loss(model, bodies, BODY) < 1e-5 < loss

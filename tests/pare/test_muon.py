@@ -1,0 +1,69 @@
+import pytest
+import torch
+
+from pare.model import build
+from pare.muon import RATE, Muon, make_optimisers, orthogonal
+
+
+@pytest.mark.parametrize('shape', ((20, 20), (8, 30), (30, 8), (4, 12, 7)))
+def test_an_orthogonal_matrix_keeps_its_singular_vectors(shape):
+    """Against the singular value decomposition."""
+    torch.manual_seed(0)
+    matrix = torch.randn(shape)
+    u, values, vh = torch.linalg.svd(matrix, full_matrices=False)
+    inside = u.mT @ orthogonal(matrix) @ vh.mT
+    new = inside.diagonal(dim1=-2, dim2=-1)
+    torch.testing.assert_close(inside, torch.diag_embed(new), atol=2e-5, rtol=0)
+    torch.testing.assert_close(u @ torch.diag_embed(new) @ vh, orthogonal(matrix), atol=5e-5,
+                               rtol=0)
+    large = values > .05 * values.max()
+    assert .6 < new[large].min() and new.max() < 1.3
+    assert orthogonal(torch.zeros(shape)).isfinite().all()
+
+
+@pytest.mark.parametrize('shape', ((8, 6, 3, 3), (2, 9, 5)))
+def test_muon_lowers_a_quadratic_loss(shape):
+    torch.manual_seed(0)
+    target, weight = torch.randn(shape), torch.nn.Parameter(torch.randn(shape))
+    idle = torch.nn.Parameter(torch.ones(3, 3, 1, 1))
+    optimiser, losses = Muon([weight, idle], .1), []
+    for _ in range(200):
+        loss = (weight - target).square().mean()
+        losses.append(loss.item())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert losses[-1] < .05 * losses[0] and (idle == 1).all()
+
+
+def test_the_first_step_is_as_long_in_all_directions():
+    """A linear loss of any size moves an (outputs, inputs) filter by rate times sqrt(O / I)."""
+    torch.manual_seed(0)
+    direction = torch.linalg.qr(torch.randn(16, 4))[0] @ torch.diag(torch.tensor([.5, 1., 2., 3.]))
+    for factor in (1e-3, 1e3):
+        weight = torch.nn.Parameter(torch.zeros(16, 4, 1, 1))
+        (factor * direction.view_as(weight) * weight).sum().backward()
+        Muon([weight], .1).step()
+        moved = torch.linalg.svdvals(weight.detach().flatten(1))
+        assert .6 * .2 < moved.min() and moved.max() < 1.3 * .2
+
+
+@pytest.mark.parametrize('options', (('mlp', 'small'), ('pare', 'small'),
+                                     ('pare', 'small', False, True), ('pare', 'small', False)))
+@pytest.mark.parametrize('muon', (False, True))
+def test_each_parameter_is_in_one_optimiser(options, muon):
+    model = build(*options)
+    optimisers = make_optimisers(model, 1e-3, muon)
+    found = [id(weight) for optimiser in optimisers for group in optimiser.param_groups
+             for weight in group['params']]
+    assert sorted(found) == sorted(map(id, model.parameters()))
+    assert len(optimisers) == 1 + muon and len(set(found)) == len(found)
+    if muon:
+        names = {id(weight): name for name, weight in model.named_parameters()}
+        inside = {names[id(weight)] for weight in optimisers[1].param_groups[0]['params']}
+        assert optimisers[1].param_groups[0]['lr'] == RATE
+        assert {name for name in names.values() if name.startswith('pose.weights')} <= (
+            inside if options[0] == 'pare' else set())
+        for name in ('backbone.conv1.weight', 'parts.weight', 'joints.weight', 'pose.biases.0',
+                     'shape.weight', 'backbone.bn1.weight'):
+            assert name not in inside
