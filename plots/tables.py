@@ -13,6 +13,7 @@ from plots.benchmark import MARTINEZ, OURS, RECIPES
 from plots.experiments import QUESTIONS, WAYS, Variant, value_of
 
 README = Path(__file__).parent / 'README.md'
+COMMAND = 'python -m plots.tables'
 
 
 def read(name: str) -> list[dict]:
@@ -94,16 +95,16 @@ def joints() -> str:
 TABLES = {'baseline': baseline, 'network': network, 'weak': weak, 'joints': joints}
 
 
-def filled(text: str) -> str:
+def filled(text: str, tables: dict, command: str) -> str:
     """The text with each table between its markers made anew; ValueError for a missing marker."""
-    for name, make in TABLES.items():
-        start, end = f'<!-- {name}: python -m plots.tables -->\n', f'<!-- end of {name} -->'
+    for name, make in tables.items():
+        start, end = f'<!-- {name}: {command} -->\n', f'<!-- end of {name} -->'
         if not text.count(start) == text.count(end) == 1:
-            raise ValueError(f'{README}: found no markers of table {name}, expected {start}{end}')
+            raise ValueError(f'found no markers of table {name}, expected {start}{end}')
         before, _, rest = text.partition(start)
         text = before + start + make() + '\n' + end + rest.partition(end)[2]
     return text
 
 
 if __name__ == '__main__':
-    README.write_text(filled(README.read_text()))
+    README.write_text(filled(README.read_text(), TABLES, COMMAND))

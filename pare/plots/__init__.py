@@ -85,7 +85,7 @@ def draw_visible(errors: dict, path) -> None:
                                       for number in range(len(distinct))]) for part in values)
         ax.errorbar(distinct, means, spread, color=colour, marker='o', capsize=3, label=label)
     ax.legend(frameon=False)
-    tidy(ax, 'the less is seen, the larger the error', 'visible share of the body', 'MPJPE (mm)')
+    tidy(ax, 'error of people who are partly hidden', 'visible share of the body', 'MPJPE (mm)')
     save_figure(figure, path)
 
 
