@@ -3,6 +3,7 @@
 After Martinez et al., "A simple yet effective baseline for 3d human pose estimation", ICCV 2017.
 """
 import textwrap
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -94,9 +95,14 @@ class LiftModel(nn.Module):
             _check_weights(list(state.values()))
             n_blocks = len({key.split('.')[1] for key in state if key.startswith('blocks.')})
             hidden_layer, output_nodes = len(state['first.weight']), len(state['last.weight'])
-            model = cls(n_blocks, hidden_layer, output_nodes=output_nodes)
+            build = partial(cls, n_blocks, hidden_layer, output_nodes=output_nodes)
+            with torch.device('meta'):  # needs no memory, however large a network the keys name
+                expected = build().state_dict()
+            if _shapes(state) != _shapes(expected):
+                raise ValueError('other names or shapes')
+            model = build()
             model.load_state_dict(state)
-        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             reason = textwrap.shorten(f'{type(error).__name__}: {error}', 200)
             raise ValueError(f'found no state_dict of a LiftModel ({reason})') from error
         return model
@@ -111,6 +117,10 @@ def _check_weights(tensors: list) -> None:
         raise ValueError(f'found tensors of {n_bytes:,} bytes in {sum(stored.values()):,}')
     if not all(tensor.isfinite().all() for tensor in tensors):
         raise ValueError('found weights that are NaN or infinite')
+
+
+def _shapes(state: dict) -> dict:
+    return {name: tensor.shape for name, tensor in state.items()}
 
 
 def pick_device(name: str) -> torch.device:

@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from textwrap import shorten
 
 import torch
 from torch import Tensor
@@ -473,9 +474,9 @@ def restore(parts: dict, state: dict) -> dict:
         torch.set_rng_state(state['random'])
         if torch.cuda.is_available():
             torch.cuda.set_rng_state_all(state['random_cuda'])
-    except (KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(f'--resume: found a damaged state, or that of another training ({error}); '
-                         f'start anew without it') from error
+    except (LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f'--resume: found a damaged state, or that of another training '
+                         f'({shorten(str(error), 99)}); start anew without it') from error
     return state
 
 
@@ -492,15 +493,15 @@ def load_training(path) -> dict:
     """A state of this script: epoch, history, options, and the statistics that it `begun` with."""
     state = load_state(path)
     try:
-        epochs, options = len(state['history']), state['options']
-        rows = [[1] + [.5] * (len(COLUMNS) - 1)] * epochs
-        if state['epoch'] != epochs or form([state['history'], options]) != form(
-                [rows, [''] * len(options)]):
+        epoch, history, options = (state[key] for key in ('epoch', 'history', 'options'))
+        rows = [[1] + [.5] * (len(COLUMNS) - 1)] * len(history)
+        if form([epoch, history, options]) != form([1, rows, [''] * len(options)]) or (
+                epoch != len(rows)):
             raise ValueError('another history')
         state['begun'] = LiftModel.from_state_dict(state['parts']['model']).mean_out
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f'{path}: found a damaged state ({error}), expected what --resume needs; '
-                         f'start anew without it') from error
+    except (LookupError, TypeError, ValueError) as error:
+        raise ValueError(f'{path}: found a damaged state ({shorten(str(error), 99)}), expected '
+                         f'what --resume needs; start anew without it') from error
     return state
 
 

@@ -606,6 +606,7 @@ def small_moments(state):
     lambda state: state.update(history=None),
     lambda state: state.update(history=[['a'] * 7]),
     lambda state: state.update(epoch=9),
+    lambda state: state.update(epoch=torch.zeros(0)),
     lambda state: state.update(options=[5]),
     lambda state: state.pop('options')))
 def test_a_damaged_state_is_named_in_one_line(state, capsys, damage):
