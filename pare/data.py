@@ -183,7 +183,7 @@ class People(Dataset):
             raise ValueError(f'{self.path}: found neither pose and shape nor all joints of '
                              f'Human3.6M in S, expected either, to compare with')
         self.keep(known)
-        return (~known).sum()
+        return int((~known).sum())
 
     def __getitem__(self, row: int) -> dict[str, torch.Tensor]:
         """Raises ValueError for a photograph that cannot be read and for a box beside it."""

@@ -12,6 +12,7 @@ from pare.standin import make_body
 
 ARRAYS = {key: array.astype(np.int64 if array.dtype.kind in 'ui' else np.float32)
           for key, array in make_body().items()}
+TINY = '--people', '100', '--epochs', '2', '--batch-size', '32', '--device', 'cpu'
 EYE = torch.eye(3).expand(1, 24, 3, 3)
 
 
