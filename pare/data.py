@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from torch.utils.data import ConcatDataset, DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from data import one_line
 from pare.body import (H36M, KEYPOINTS, N_BETAS, Body, Skeleton, axis_angle_to_matrix,
@@ -237,41 +237,3 @@ class People(Dataset):
         which, _ = rasterise(to_pixels(vertices, camera, size), vertices[:, 2], self.faces,
                              (size, size))
         return np.where(which >= 0, self.parts[which], 0)
-
-
-# ---- mixtures ---------------------------------------------------------------------------------
-
-class Mixture:
-    """Batches of several sets in given shares; order and augmentation follow from seed and epoch.
-
-    Each of n_ranks processes gets every n_ranks-th sample of the same order.
-    """
-
-    def __init__(self, sets: list[People], shares, batch_size: int, seed: int, workers: int = 0,
-                 rank: int = 0, n_ranks: int = 1):
-        self.sets, self.batch_size, self.seed, self.workers = sets, batch_size, seed, workers
-        self.rank, self.n_ranks = rank, n_ranks
-        self.data, shares = ConcatDataset(sets), np.array(shares) / sum(shares)
-        self.counts = np.floor(shares * len(self.data)).astype(int)
-        self.n_batches = int(self.counts.sum()) // (batch_size * n_ranks)
-        if not self.n_batches:
-            raise ValueError(f'found {self.counts.sum()} samples, expected at least a batch of '
-                             f'{batch_size * n_ranks}')
-
-    def epoch(self, number: int) -> DataLoader:
-        """The batches of an epoch."""
-        rng = np.random.default_rng((self.seed, number))
-        rows, start = [], 0
-        for part, count in zip(self.sets, self.counts):
-            whole, rest = divmod(count, len(part))
-            rows.append(start + np.concatenate([np.tile(np.arange(len(part)), whole),
-                                                rng.permutation(len(part))[:rest]]))
-            start += len(part)
-            getattr(part, 'dataset', part).epoch = number
-        order = rng.permutation(np.concatenate(rows))
-        order = order[:self.n_batches * self.batch_size * self.n_ranks]
-        batches = order.reshape(self.n_batches, -1)[:, self.rank::self.n_ranks].tolist()
-        return DataLoader(self.data, batch_sampler=batches, num_workers=self.workers)
-
-    def close(self) -> None:
-        """Nothing to end: workers live for an epoch."""

@@ -22,13 +22,14 @@ from torch.utils.data import DataLoader
 from metrics import cal_mpjpe, cal_pa_mpjpe
 from model import Block, pick_device
 from pare import plots
+from pare.batches import rendered_val
 from pare.body import Skeleton, project
 from pare.eval import N_TEST, TEST_SEED
 from pare.metrics import centred, evaluate, mean_pose, to, true_joints, validate
 from pare.model import build
 from pare.people import PASSES, Rendered, look_at, rendered_samples, sample_bodies
 from pare.standin import make_body
-from pare.training import DEFAULTS, N_PEOPLE, WEIGHTS, fit, rendered_val
+from pare.training import DEFAULTS, N_PEOPLE, WEIGHTS, fit
 from plots import Table
 from training import bounded
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from made import TINY
-from pare import eval as scoring, people as rendering, training
+from pare import batches, eval as scoring, people as rendering, training
 from pare.formats import write_npz
 from pare.people import render_people
 
@@ -38,7 +38,7 @@ class Here:
 def make_small(patch) -> None:
     """Few people, each shown once, few bodies without images, and no other process."""
     patch.setattr(rendering, 'PASSES', 1)
-    patch.setattr(training, 'N_VAL', 40)
+    patch.setattr(batches, 'N_VAL', 40)
     patch.setattr(training, 'N_SKELETONS', 16)
     patch.setattr(training, 'has_bfloat16', lambda device: False)
     patch.setattr(scoring, 'N_TEST', 40)

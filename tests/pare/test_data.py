@@ -4,10 +4,10 @@ import torch
 from PIL import Image
 
 from made import ARRAYS, annotations, random_pose
-from pare import data, training
+from pare import batches, data
 from pare.body import JOINTS, KEYPOINTS, Body, Skeleton, axis_angle_to_matrix, project
 from pare.data import People, crop_matrix, read_photo, turn_sample, warp
-from pare.eval import picture
+from pare.pictures import picture
 
 # ---- samples ------------------------------------------------------------------------------------
 
@@ -98,8 +98,8 @@ def test_unreadable_photographs_stop_a_training_or_are_left_out(tmp_path, capsys
     (tmp_path / 'images/1.jpg').write_bytes(whole[:len(whole) // 2])  # truncated
     assert people.unreadable().tolist() == [False, True, False]
     with pytest.raises(ValueError, match='set.npz: found 1 of 3 images unreadable, .*images/1.jpg'):
-        training.leave_out_unreadable(people, False)
-    training.leave_out_unreadable(people, True)
+        batches.leave_out_unreadable(people, False)
+    batches.leave_out_unreadable(people, True)
     output = capsys.readouterr().out
     assert len(people) == 2 and 'they are left out' in output
     assert output.startswith(f'reading the 3 photographs of {people.path}')
@@ -237,3 +237,30 @@ def test_a_turned_and_reduced_crop_keeps_its_place():
         centre = (found * x).sum() / found.sum(), (found * y).sum() / found.sum()
         np.testing.assert_allclose(centre, matrix @ (320, 520, 1), atol=.05)
         assert found.sum() / 255 == pytest.approx((40 * 64 / 700.5) ** 2, rel=.02)
+
+
+# ---- mixtures -----------------------------------------------------------------------------------
+
+def test_sets_are_mixed_in_their_shares(people):
+    sets = [People(people, ARRAYS, seed=0), People(people, ARRAYS, seed=1)]
+    seen = np.array([batches.Mixture(sets, (.75, .25), 4, 5, rank=rank, n_ranks=2).epoch(3)
+                     .batch_sampler for rank in (0, 1)])
+    assert seen.shape == (2, 10, 4) and (seen < 40).mean() == .75
+    assert len(set(seen[seen >= 40].tolist())) == 20  # none of the smaller share twice
+    assert np.bincount(seen[seen < 40].ravel(), minlength=40).min() >= 1  # all of the larger
+    whole = batches.Mixture(sets, (.75, .25), 8, 5)
+    for batch, one, two in zip(whole.epoch(3).batch_sampler, *seen.tolist()):
+        assert sorted(batch) == sorted(one + two)
+    assert sets[0].epoch == sets[1].epoch == 3
+    assert whole.epoch(4).batch_sampler != whole.epoch(3).batch_sampler
+    with pytest.raises(ValueError, match='found 80 samples, expected at least a batch of 100'):
+        batches.Mixture(sets, (1, 1), 100, 5)
+
+
+def test_batches_of_a_mixture_are_its_samples_of_the_epoch(people):
+    sets = [People(people, ARRAYS, seed=3)]
+    mixture = batches.Mixture(sets, (1,), 4, 5)
+    loader = mixture.epoch(2)
+    first, rows = next(iter(loader)), loader.batch_sampler[0]
+    for key in ('image', 'keypoints', 'rotations'):
+        assert torch.equal(first[key], torch.stack([sets[0][row][key] for row in rows])), key

@@ -10,7 +10,9 @@ import torch
 from conftest import ROOT
 from made import ARRAYS, TINY, annotations, fails
 from pare import training
+from pare.batches import prepare
 from pare.body import Skeleton
+from pare.data import People
 from pare.model import build, load_model
 from pare.people import Rendered, rendered_samples
 from pare.training import COLUMNS, WEIGHTS, all_terms, fit, main
@@ -209,7 +211,7 @@ def test_a_state_of_something_else_is_refused(here, capsys):
 def prepared(folder, *options):
     args, _ = training.parse(training.make_parser(), ['--batch-size', '2', '--train', *options])
     args.images = folder
-    return training.prepare(args, ARRAYS, SKELETON)
+    return prepare(args, ARRAYS, SKELETON)
 
 
 def test_the_end_of_the_first_set_validates(tmp_path, capsys):
@@ -217,7 +219,7 @@ def test_the_end_of_the_first_set_validates(tmp_path, capsys):
     batches, val_batches, constant = prepared(tmp_path, f'{path}:3', f'{path}:1')
     assert [len(part) for part in batches.sets] == [2, 3] and batches.counts.tolist() == [3, 1]
     held_out, = val_batches
-    plain = training.People(path, ARRAYS, tmp_path)[2]
+    plain = People(path, ARRAYS, tmp_path)[2]
     for key, value in plain.items():
         assert torch.equal(held_out[key][0], value), key  # not augmented
     assert constant.shape == (17, 3) and constant.isfinite().all()
@@ -262,13 +264,11 @@ def test_the_batch_is_shared_by_all_processes(here, capsys, monkeypatch):
     assert '--batch-size: found 64, expected a multiple of 3' in fails(capsys, main)
 
 
-def test_each_process_renders_its_share_of_the_people(here, monkeypatch):
-    monkeypatch.setattr(training, 'N_RANKS', 2)
+def test_each_process_renders_its_share_of_the_people(here):
+    args, _ = training.parse(training.make_parser(), ['--people', '100', '--batch-size', '20'])
     counts = []
     for rank in (0, 1):
-        monkeypatch.setattr(training, 'RANK', rank)
-        args, _ = training.parse(training.make_parser(), ['--people', '100', '--batch-size', '20'])
-        batches, *_ = training.prepare(args, ARRAYS, SKELETON)
+        batches, *_ = prepare(args, ARRAYS, SKELETON, rank, 2)
         with closing(batches):
             counts.append((batches.n, batches.batch_size, batches.seed))
     assert counts == [(50, 10, 0), (50, 10, 1)]
