@@ -13,30 +13,32 @@ from pare.metrics import mean_pose
 from pare.people import Rendered, rendered_samples, sample_bodies
 
 N_VAL, VAL_SEED = 1000, 2  # people who are rendered to validate; seed 1 is that of the test set
+N_MEAN = 10_000            # bodies of whom the mean pose is taken
 
 
-def prepare(args: argparse.Namespace, arrays: dict, skeleton: Skeleton, rank: int = 0,
+def prepare(args: argparse.Namespace, bodies: dict, skeleton: Skeleton, rank: int = 0,
             n_ranks: int = 1) -> tuple:
     """Batches to train on, for one of n_ranks processes, those to validate on, and the mean pose
-    (K, 3), None without bodies; `args` are those of pare.training. Raises ValueError or OSError."""
+    (K, 3), None without bodies. `args` are those of pare.training, `bodies` by gender. Raises
+    ValueError or OSError."""
     per_process = args.batch_size // n_ranks
     if not args.train:
         batches = Rendered(args.people // n_ranks, args.resolution, args.seed + rank, per_process,
                            args.epochs)
-        bodies = sample_bodies(np.random.default_rng(args.seed), 10_000)
-        return (batches, rendered_val(args.resolution),
-                mean_pose(bodies['betas'], bodies['rotations'], skeleton))
+        return batches, rendered_val(args.resolution), rendered_mean(args.seed, skeleton)
     sets, shares = [], []
     for number, (path, share) in enumerate(map(share_of, args.train)):
-        sets.append(People(path, arrays, args.images, args.resolution, args.seed,
+        sets.append(People(path, bodies['neutral'], args.images, args.resolution, args.seed,
                            None if number else args.fits))
         leave_out_unreadable(sets[-1], args.skip_unreadable)
+        if len(bodies) > 1:
+            sets[-1].take_genders(bodies)
         shares.append(share or len(sets[-1]))
-    bodies = [[torch.from_numpy(part.set[key][part.set['has_smpl']]) for part in sets
-               if part.set['has_smpl'].any()] for key in ('shape', 'rotations')]
-    constant = mean_pose(*map(torch.cat, bodies), skeleton) if bodies[0] else None
+    known = [[torch.from_numpy(part.set[key][part.set['has_smpl']]) for part in sets
+              if part.set['has_smpl'].any()] for key in ('shape', 'rotations')]
+    constant = mean_pose(*map(torch.cat, known), skeleton) if known[0] else None
     if args.val:
-        val_set = People(args.val, arrays, args.images, args.resolution)
+        val_set = People(args.val, bodies['neutral'], args.images, args.resolution)
         leave_out_unreadable(val_set, args.skip_unreadable)
     elif len(sets[0]) < 2:
         raise ValueError(f'{sets[0].path}: found 1 sample, expected more, to train on and to '
@@ -63,6 +65,12 @@ def share_of(name: str) -> tuple[str, float | None]:
     except ValueError:
         raise ValueError(f'--train: found share {share} of {path}, expected a number above '
                          f'0') from None
+
+
+def rendered_mean(seed: int, skeleton: Skeleton) -> torch.Tensor:
+    """The mean pose (17, 3) of people as they are rendered."""
+    bodies = sample_bodies(np.random.default_rng(seed), N_MEAN)
+    return mean_pose(bodies['betas'], bodies['rotations'], skeleton)
 
 
 def rendered_val(resolution: int) -> DataLoader:

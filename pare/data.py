@@ -19,12 +19,14 @@ from torch.utils.data import Dataset
 from data import one_line
 from pare.body import (H36M, KEYPOINTS, N_BETAS, Body, Skeleton, axis_angle_to_matrix,
                        fit_camera)
-from pare.files import load_annotations
+from pare.files import load_annotations, load_body
 from pare.render import face_parts, rasterise, to_pixels
+from pare.standin import make_body
 
 MEAN, STD = np.float32([.485, .456, .406]), np.float32([.229, .224, .225])  # of ImageNet, RGB
 FLIP_JOINTS = [0, 2, 1, 3, 5, 4, 6, 8, 7, 9, 11, 10, 12, 14, 13, 15, 17, 16, 19, 18, 21, 20, 23, 22]
 FLIP_LABELS = np.array([0, *(1 + joint for joint in FLIP_JOINTS)])
+GENDERS = {'neutral': 'SMPL_NEUTRAL', 'm': 'SMPL_MALE', 'f': 'SMPL_FEMALE'}  # names of files
 H36M_IN_S = [KEYPOINTS.index(name) for name in H36M]
 FLIP_KEYPOINTS = [5, 4, 3, 2, 1, 0, 11, 10, 9, 8, 7, 6, *range(12, 20), 21, 20, 23, 22]
 
@@ -122,6 +124,21 @@ def _readable(path: Path) -> bool:
     return True
 
 
+def load_bodies(file: Path | None, folder: Path | None, genders=tuple(GENDERS)) -> dict[str, dict]:
+    """Bodies by gender, .npz or .pkl in a folder; or neutral alone, of a file or the stand-in.
+    Raises OSError or ValueError."""
+    if not folder:
+        return {'neutral': load_body(file) if file else make_body()}
+    bodies = {}
+    for gender in genders:
+        paths = [folder / f'{GENDERS[gender]}{suffix}' for suffix in ('.npz', '.pkl')]
+        found = [path for path in paths if path.exists()]
+        if not found:
+            raise ValueError(f'{folder}: found neither {paths[0].name} nor {paths[1].name}')
+        bodies[gender] = load_body(found[0])
+    return bodies
+
+
 class People(Dataset):
     """Crops of one set with what is known of them, as tensors.
 
@@ -169,6 +186,19 @@ class People(Dataset):
     def keep(self, rows: np.ndarray) -> None:
         """Leaves out all samples but these (N,)."""
         self.set = {key: array[rows] for key, array in self.set.items()}
+
+    def take_genders(self, bodies: dict[str, dict]) -> None:
+        """Gives S to samples with a body but without S: the keypoints of the body of their gender,
+        as in PARE. Those of 3DPW have shapes of such bodies."""
+        points = self.set.setdefault('S', np.zeros((len(self), 24, 4), np.float32))
+        without = self.set['has_smpl'] & ~(points[..., 3] > 0).any(axis=1)
+        for gender in ('m', 'f'):
+            rows = np.flatnonzero(without & (self.set.get('gender', 'neutral') == gender))
+            skeleton = Skeleton(bodies[gender])
+            for some in np.array_split(rows, len(rows) // 1000 + 1):
+                found, _ = skeleton(*(torch.from_numpy(self.set[key][some])
+                                      for key in ('shape', 'rotations')))
+                points[some, :, :3], points[some, :, 3] = found, skeleton.known
 
     def keep_scored(self) -> int:
         """Leaves out the samples that nothing in 3D is known of, and returns their number.

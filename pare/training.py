@@ -27,13 +27,12 @@ from metrics import cal_mpjpe
 from model import pick_device
 from pare.batches import prepare
 from pare.body import Skeleton
-from pare.files import load_body
+from pare.data import load_bodies
 from pare.losses import losses, skeleton_loss
 from pare.metrics import to, true_joints, validate
 from pare.model import build, load_backbone
 from pare.muon import make_optimisers
 from pare.people import PASSES, sample_skeletons
-from pare.standin import make_body
 from training import bounded, load_state, restore, save_state, save_tensors, state_path
 
 # ---- settings -----------------------------------------------------------------------------------
@@ -61,7 +60,7 @@ def fit(model: nn.Module, batches, skeleton: Skeleton, epochs: int, lr: float, w
     """Trains by the weighted sum of `losses`; yields each epoch's row, the network to keep and what
     a state needs.
 
-    `batches` has n_batches and epoch(number), as Mixture and Rendered. After part_epochs the part
+    `batches` is a Mixture, Rendered or what has their attributes. After part_epochs the part
     loss is left out. `average` keeps the moving average of the weights. Goes on from a state of
     `load_state`. Raises ValueError where the loss is not finite.
     """
@@ -166,9 +165,9 @@ def train(args: argparse.Namespace, state: dict | None) -> None:
     model = build(**options).to(device, memory_format=torch.channels_last)  # faster convolutions
     if args.init and not state:
         load_backbone(model, args.init)
-    arrays = load_body(args.body) if args.body else make_body()
-    skeleton = Skeleton(arrays).to(device)
-    batches, val_batches, constant = prepare(args, arrays, skeleton, RANK, N_RANKS)
+    bodies = load_bodies(args.body, args.body_dir)
+    skeleton = Skeleton(bodies['neutral']).to(device)
+    batches, val_batches, constant = prepare(args, bodies, skeleton, RANK, N_RANKS)
     options |= {'resolution': args.resolution, 'rendered': not args.train}
     first = RANK == 0
     if first:
@@ -239,11 +238,14 @@ def make_parser() -> argparse.ArgumentParser:
     option = parser.add_argument
     option('--train', nargs='+', metavar='FILE[:SHARE]', help='sets of photographs, .npz, and '
            'their shares of a batch; else people are rendered')
-    for name, metavar, text in (('val', 'FILE', 'else the last 5 %% of the first set'),
-                                ('fits', 'FILE', 'pose and shape of the first set'),
-                                ('body', 'FILE', 'SMPL model, with --train; else a stand-in'),
-                                ('init', 'FILE', 'weights of the backbone')):
-        option(f'--{name}', type=Path, metavar=metavar, help=text)
+    for name, text in (('val', 'else the last 5 %% of the first set'),
+                       ('fits', 'pose and shape of the first set'),
+                       ('init', 'weights of the backbone')):
+        option(f'--{name}', type=Path, metavar='FILE', help=text)
+    body = parser.add_mutually_exclusive_group().add_argument
+    body('--body', type=Path, metavar='FILE', help='SMPL model, with --train; else a stand-in')
+    body('--body-dir', type=Path, metavar='FOLDER',
+         help='SMPL_NEUTRAL, _MALE and _FEMALE, for sets that tell the gender')
     option('--images', type=Path, default=Path(), metavar='FOLDER', help='where imgname begins')
     option('--skip-unreadable', action='store_true', help='leave out images that cannot be read')
     option('--size', choices=tuple(DEFAULTS), default='small',
@@ -292,7 +294,7 @@ def parse(parser: argparse.ArgumentParser, argv: list) -> tuple[argparse.Namespa
         if getattr(args, name) % divisor:
             raise ValueError(f'--{name.replace("_", "-")}: found {getattr(args, name)}, expected a '
                              f'multiple of {divisor}')
-    if args.body and not args.train:
+    if (args.body or args.body_dir) and not args.train:
         raise ValueError('--body: found one without --train, expected none: rendered people are of '
                          'the stand-in')
     return args, state

@@ -39,6 +39,7 @@ def make_small(patch) -> None:
     """Few people, each shown once, few bodies without images, and no other process."""
     patch.setattr(rendering, 'PASSES', 1)
     patch.setattr(batches, 'N_VAL', 40)
+    patch.setattr(batches, 'N_MEAN', 500)
     patch.setattr(training, 'N_SKELETONS', 16)
     patch.setattr(training, 'has_bfloat16', lambda device: False)
     patch.setattr(scoring, 'N_TEST', 40)

@@ -239,6 +239,29 @@ def test_a_turned_and_reduced_crop_keeps_its_place():
         assert found.sum() / 255 == pytest.approx((40 * 64 / 700.5) ** 2, rel=.02)
 
 
+# ---- genders ------------------------------------------------------------------------------------
+
+def test_bodies_of_a_gender_give_their_keypoints(tmp_path):
+    """To samples that have a body and no S of their own."""
+    bodies = {'neutral': ARRAYS} | {gender: ARRAYS | {'v_template': size * ARRAYS['v_template']}
+                                    for gender, size in (('m', 1.1), ('f', .9))}
+    points = np.zeros((3, 24, 4))
+    points[1] = 7
+    path = annotations(tmp_path, gender=np.array(['m', 'f', 'f']), has_smpl=np.ones(3), S=points)
+    people = People(path, ARRAYS, tmp_path)
+    people.take_genders(bodies)
+    for row, gender in ((0, 'm'), (2, 'f')):
+        expected, _ = Skeleton(bodies[gender])(people[row]['betas'][None],
+                                               people[row]['rotations'][None])
+        torch.testing.assert_close(people[row]['points_3d'][:, :3], expected[0])
+        assert (people[row]['points_3d'][:, 3] == 1).all()
+    assert (people[1]['points_3d'] == 7).all()
+    for changes in ({'gender': None}, {'gender': np.array(['neutral'] * 3)}, {'has_smpl': [0] * 3}):
+        people = People(annotations(tmp_path, **changes), ARRAYS, tmp_path)
+        people.take_genders(bodies)
+        assert (people[0]['points_3d'] == 0).all()
+
+
 # ---- mixtures -----------------------------------------------------------------------------------
 
 def test_sets_are_mixed_in_their_shares(people):

