@@ -14,17 +14,19 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from torch.utils.data import ConcatDataset, DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from data import one_line
 from pare.body import (H36M, KEYPOINTS, N_BETAS, Body, Skeleton, axis_angle_to_matrix,
                        fit_camera)
-from pare.files import load_annotations
+from pare.files import load_annotations, load_body
 from pare.render import face_parts, rasterise, to_pixels
+from pare.standin import make_body
 
 MEAN, STD = np.float32([.485, .456, .406]), np.float32([.229, .224, .225])  # of ImageNet, RGB
 FLIP_JOINTS = [0, 2, 1, 3, 5, 4, 6, 8, 7, 9, 11, 10, 12, 14, 13, 15, 17, 16, 19, 18, 21, 20, 23, 22]
 FLIP_LABELS = np.array([0, *(1 + joint for joint in FLIP_JOINTS)])
+GENDERS = {'neutral': 'SMPL_NEUTRAL', 'm': 'SMPL_MALE', 'f': 'SMPL_FEMALE'}  # names of files
 H36M_IN_S = [KEYPOINTS.index(name) for name in H36M]
 FLIP_KEYPOINTS = [5, 4, 3, 2, 1, 0, 11, 10, 9, 8, 7, 6, *range(12, 20), 21, 20, 23, 22]
 
@@ -122,6 +124,21 @@ def _readable(path: Path) -> bool:
     return True
 
 
+def load_bodies(file: Path | None, folder: Path | None, genders=tuple(GENDERS)) -> dict[str, dict]:
+    """Bodies by gender, .npz or .pkl in a folder; or neutral alone, of a file or the stand-in.
+    Raises OSError or ValueError."""
+    if not folder:
+        return {'neutral': load_body(file) if file else make_body()}
+    bodies = {}
+    for gender in genders:
+        paths = [folder / f'{GENDERS[gender]}{suffix}' for suffix in ('.npz', '.pkl')]
+        found = [path for path in paths if path.exists()]
+        if not found:
+            raise ValueError(f'{folder}: found neither {paths[0].name} nor {paths[1].name}')
+        bodies[gender] = load_body(found[0])
+    return bodies
+
+
 class People(Dataset):
     """Crops of one set with what is known of them, as tensors.
 
@@ -170,10 +187,24 @@ class People(Dataset):
         """Leaves out all samples but these (N,)."""
         self.set = {key: array[rows] for key, array in self.set.items()}
 
+    def take_genders(self, bodies: dict[str, dict]) -> None:
+        """Gives S to samples with a body but without S: the keypoints of the body of their gender,
+        as in PARE. Those of 3DPW have shapes of such bodies."""
+        points = self.set.setdefault('S', np.zeros((len(self), 24, 4), np.float32))
+        without = self.set['has_smpl'] & ~(points[..., 3] > 0).any(axis=1)
+        for gender in ('m', 'f'):
+            rows = np.flatnonzero(without & (self.set.get('gender', 'neutral') == gender))
+            skeleton = Skeleton(bodies[gender])
+            for some in np.array_split(rows, len(rows) // 1000 + 1):
+                found, _ = skeleton(*(torch.from_numpy(self.set[key][some])
+                                      for key in ('shape', 'rotations')))
+                points[some, :, :3], points[some, :, 3] = found, skeleton.known
+
     def keep_scored(self) -> int:
         """Leaves out samples without truth, neither pose and shape nor joints S; returns their
         number. Raises ValueError where no sample is left."""
-        truth = self.set['has_smpl'] | self.set['has_joints']
+        truth, has_regressor = self.set['has_smpl'], len(self.skeleton.rows) > len(KEYPOINTS)
+        truth = truth | self.set['has_joints'] & has_regressor
         if not truth.any():
             raise ValueError(f'{self.path}: found neither pose and shape nor the 14 joints of 3DPW '
                              f'in S, expected one of them to score')
@@ -232,41 +263,3 @@ class People(Dataset):
         which, _ = rasterise(to_pixels(vertices, camera, size), vertices[:, 2], self.faces,
                              (size, size))
         return np.where(which >= 0, self.parts[which], 0)
-
-
-# ---- mixtures ---------------------------------------------------------------------------------
-
-class Mixture:
-    """Batches of several sets in given shares; order and augmentation follow from seed and epoch.
-
-    Each of n_ranks processes gets every n_ranks-th sample of the same order.
-    """
-
-    def __init__(self, sets: list[People], shares, batch_size: int, seed: int, workers: int = 0,
-                 rank: int = 0, n_ranks: int = 1):
-        self.sets, self.batch_size, self.seed, self.workers = sets, batch_size, seed, workers
-        self.rank, self.n_ranks = rank, n_ranks
-        self.data, shares = ConcatDataset(sets), np.array(shares) / sum(shares)
-        self.counts = np.floor(shares * len(self.data)).astype(int)
-        self.n_batches = int(self.counts.sum()) // (batch_size * n_ranks)
-        if not self.n_batches:
-            raise ValueError(f'found {self.counts.sum()} samples, expected at least a batch of '
-                             f'{batch_size * n_ranks}')
-
-    def epoch(self, number: int) -> DataLoader:
-        """The batches of an epoch."""
-        rng = np.random.default_rng((self.seed, number))
-        rows, start = [], 0
-        for part, count in zip(self.sets, self.counts):
-            whole, rest = divmod(count, len(part))
-            rows.append(start + np.concatenate([np.tile(np.arange(len(part)), whole),
-                                                rng.permutation(len(part))[:rest]]))
-            start += len(part)
-            getattr(part, 'dataset', part).epoch = number
-        order = rng.permutation(np.concatenate(rows))
-        order = order[:self.n_batches * self.batch_size * self.n_ranks]
-        batches = order.reshape(self.n_batches, -1)[:, self.rank::self.n_ranks].tolist()
-        return DataLoader(self.data, batch_sampler=batches, num_workers=self.workers)
-
-    def close(self) -> None:
-        """Nothing to end: workers live for an epoch."""

@@ -20,7 +20,8 @@ from metrics import cal_joint_error, cal_mpjpe, cal_pa_mpjpe
 from model import pick_device
 from pare import pictures
 from pare.body import EVALUATED, H36M, Body, Skeleton, full_translation, matrix_to_axis_angle
-from pare.data import H36M_IN_S, People, crop_matrix, read_photo, standardise, warp
+from pare.data import (GENDERS, H36M_IN_S, People, crop_matrix, load_bodies, read_photo,
+                       standardise, warp)
 from pare.files import load_body
 from pare.formats import write_npz
 from pare.metrics import complete, evaluate, to
@@ -34,7 +35,6 @@ from training import bounded
 SHIPPED = Path(__file__).with_name('pareModel')
 N_TEST, TEST_SEED = 500, 1
 ROWS = [H36M.index(name) for name in EVALUATED]
-GENDERS = {'neutral': 'SMPL_NEUTRAL', 'm': 'SMPL_MALE', 'f': 'SMPL_FEMALE'}
 FLOOR = 45  # mm: an MLP on the exact 2D keypoints of rendered people, see pare.ladder
 
 
@@ -112,7 +112,7 @@ def score(args: argparse.Namespace) -> None:
     device = pick_device(args.device)
     model, kept = load_model(args.model, device)
     resolution, visible = kept['options']['resolution'], None
-    bodies = load_bodies(args)
+    bodies = bodies_of(args)
     if args.data:
         samples = People(args.data, bodies['neutral'], args.images, resolution)
         left_out = samples.keep_scored()
@@ -142,31 +142,18 @@ def genders_of(samples, bodies: dict) -> list[str]:
     return samples.set['gender'].tolist()
 
 
-def load_bodies(args: argparse.Namespace) -> dict[str, dict]:
+def bodies_of(args: argparse.Namespace) -> dict[str, dict]:
     """Bodies by gender. Raises ValueError where one has no regressor for the joints of 3DPW."""
     if not args.data and (args.body or args.body_dir):
         raise ValueError('--body: found one without --data, expected none: rendered people are of '
                          'the stand-in')
-    if args.body_dir:
-        names = {gender: name for gender, name in GENDERS.items()
-                 if gender == 'neutral' or args.gt_gender == 'file'}
-        paths = {gender: find_body(args.body_dir, name) for gender, name in names.items()}
-        bodies = {gender: load_body(path) for gender, path in paths.items()}
-    else:
-        bodies = {'neutral': load_body(args.body) if args.body else make_body()}
+    bodies = load_bodies(args.body, args.body_dir,
+                         ('neutral',) if args.gt_gender == 'neutral' else tuple(GENDERS))
     for gender, arrays in bodies.items():
         if 'J_regressor_h36m' not in arrays:
             raise ValueError(f'body {gender}: found no J_regressor_h36m.npy beside it, expected '
                              f'one for the joints of Human3.6M and 3DPW')
     return bodies
-
-
-def find_body(folder: Path, name: str) -> Path:
-    """name.npz or name.pkl in a folder. Raises ValueError where there is neither."""
-    for path in (folder / f'{name}.npz', folder / f'{name}.pkl'):
-        if path.exists():
-            return path
-    raise ValueError(f'{folder}: found neither {name}.npz nor {name}.pkl')
 
 
 def report(found: dict, kept: dict, bodies: dict, rendered: bool) -> list[tuple]:
@@ -295,14 +282,16 @@ def make_parser(running: bool) -> argparse.ArgumentParser:
         option('--out', type=Path, default='person.npz', metavar='FILE',
                help='parameters; the picture lies beside')
         option('--obj', type=Path, metavar='FILE', help='the mesh')
+        option('--body', type=Path, metavar='FILE', help='SMPL model; else a stand-in')
     else:
         option('model', type=Path, nargs='?', default=SHIPPED, help='weights')
         option('--data', type=Path, metavar='FILE', help='a set, .npz; else people are rendered')
         option('--images', type=Path, default=Path(), metavar='FOLDER', help='where imgname begins')
-        option('--body-dir', type=Path, metavar='FOLDER', help='SMPL_NEUTRAL, _MALE and _FEMALE')
+        body = parser.add_mutually_exclusive_group().add_argument
+        body('--body', type=Path, metavar='FILE', help='SMPL model; else a stand-in')
+        body('--body-dir', type=Path, metavar='FOLDER', help='SMPL_NEUTRAL, _MALE and _FEMALE')
         option('--gt-gender', choices=('file', 'neutral'), default='file', help='of the true body')
         option('--plots', type=Path, default=Path('pare/plots'), metavar='FOLDER', help='pictures')
-    option('--body', type=Path, metavar='FILE', help='SMPL model; else a stand-in')
     option('--device', choices=('auto', 'cpu', 'cuda'), default='auto', help='auto: a GPU if any')
     return parser
 

@@ -54,13 +54,17 @@ def mean_of(values: Tensor, weight: Tensor) -> Tensor:
 
 def true_points(batch: dict, skeleton: Skeleton) -> tuple[Tensor, Tensor, Tensor]:
     """3D keypoints (B, 24, 3) about their middle, how sure they are (B, 24), and where the joints
-    are in the crop (B, 24, 2)."""
-    has_smpl, given = batch['has_smpl'][:, None], batch['points_3d']
+    are in the crop (B, 24, 2).
+
+    As in SPIN keypoints that are given go before those of the body; there must be the middle.
+    """
+    given = batch['points_3d']
+    has_s = (given[:, skeleton.centre, 3:] > 0).all(dim=1, keepdim=True)         # (B, 1, 1)
     points, _ = skeleton(batch['betas'], batch['rotations'])
     joints = skeleton.body.posed_joints(batch['betas'], batch['rotations'])
     camera = fit_camera(points, batch['keypoints'][..., :2], batch['keypoints'][..., 2])
-    truth = torch.where(has_smpl[..., None] > 0, points, given[..., :3])
-    sure = torch.where(has_smpl > 0, skeleton.known.float(), given[..., 3])
+    truth = torch.where(has_s, given[..., :3], points)
+    sure = torch.where(has_s[..., 0], given[..., 3], batch['has_smpl'][:, None] * skeleton.known)
     return about_middle(truth, skeleton), sure, project(joints, camera)
 
 

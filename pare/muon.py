@@ -27,6 +27,9 @@ class Muon(torch.optim.Optimizer):
 
     def __init__(self, weights, lr: float, momentum: float = .95):
         super().__init__(weights, {'lr': lr, 'momentum': momentum})
+        for group in self.param_groups:
+            for weight in group['params']:
+                self.state[weight]['mean'] = torch.zeros_like(weight)
 
     @torch.no_grad()
     def step(self) -> None:
@@ -34,10 +37,7 @@ class Muon(torch.optim.Optimizer):
             for weight in group['params']:
                 if weight.grad is None:
                     continue
-                state = self.state[weight]
-                if not state:
-                    state['mean'] = torch.zeros_like(weight)
-                mean = state['mean'].lerp_(weight.grad, 1 - group['momentum'])
+                mean = self.state[weight]['mean'].lerp_(weight.grad, 1 - group['momentum'])
                 update = weight.grad.lerp(mean, group['momentum'])
                 matrix = update.flatten(1) if weight.ndim == 4 else update
                 rows, columns = matrix.shape[-2:] if weight.ndim == 4 else matrix.mT.shape[-2:]

@@ -13,7 +13,6 @@ import sys
 import tempfile
 import time
 from contextlib import closing
-from copy import copy
 from datetime import timedelta
 from pathlib import Path
 
@@ -23,19 +22,17 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader, Subset
 
 from metrics import cal_mpjpe
 from model import pick_device
+from pare.batches import prepare
 from pare.body import Skeleton
-from pare.data import Mixture, People
-from pare.files import load_body
+from pare.data import load_bodies
 from pare.losses import losses, skeleton_loss
-from pare.metrics import mean_pose, to, true_joints, validate
+from pare.metrics import to, true_joints, validate
 from pare.model import build, load_backbone
 from pare.muon import make_optimisers
-from pare.people import PASSES, Rendered, rendered_samples, sample_bodies, sample_skeletons
-from pare.standin import make_body
+from pare.people import PASSES, sample_skeletons
 from training import bounded, load_state, restore, save_state, save_tensors, state_path
 
 # ---- settings -----------------------------------------------------------------------------------
@@ -43,7 +40,6 @@ from training import bounded, load_state, restore, save_state, save_tensors, sta
 DEFAULTS = {'small': {'resolution': 64, 'epochs': 3, 'lr': 2e-3, 'batch_size': 64},
             'full': {'resolution': 224, 'epochs': 120, 'lr': 3e-4, 'batch_size': 64}}
 N_PEOPLE = 10_000                    # rendered for an epoch
-N_VAL, VAL_SEED = 1000, 2            # rendered to validate; seed 1 is that of the test set
 N_SKELETONS = 256                    # bodies without images in each step
 # The small network compares by distance. The full one is as SPIN: squares, and 24 of its 49
 # keypoints have a weight in a mean over all.
@@ -64,7 +60,7 @@ def fit(model: nn.Module, batches, skeleton: Skeleton, epochs: int, lr: float, w
     """Trains by the weighted sum of `losses`; yields each epoch's row, the network to keep and what
     a state needs.
 
-    `batches` has n_batches and epoch(number), as Mixture and Rendered. After part_epochs the part
+    `batches` is a Mixture, Rendered or what has their attributes. After part_epochs the part
     loss is left out. `average` keeps the moving average of the weights. Goes on from a state of
     `load_state`. Raises ValueError where the loss is not finite.
     """
@@ -169,9 +165,9 @@ def train(args: argparse.Namespace, state: dict | None) -> None:
     model = build(**options).to(device, memory_format=torch.channels_last)  # faster convolutions
     if args.init and not state:
         load_backbone(model, args.init)
-    arrays = load_body(args.body) if args.body else make_body()
-    skeleton = Skeleton(arrays).to(device)
-    batches, val_batches, constant = prepare(args, arrays, skeleton)
+    bodies = load_bodies(args.body, args.body_dir)
+    skeleton = Skeleton(bodies['neutral']).to(device)
+    batches, val_batches, constant = prepare(args, bodies, skeleton, RANK, N_RANKS)
     options |= {'resolution': args.resolution, 'rendered': not args.train}
     first = RANK == 0
     if first:
@@ -190,72 +186,6 @@ def train(args: argparse.Namespace, state: dict | None) -> None:
     if first:
         finish(args, {'options': options, 'mean_pose': constant, 'weights': best.state_dict()},
                history)
-
-
-def prepare(args: argparse.Namespace, arrays: dict, skeleton: Skeleton) -> tuple:
-    """Batches to train on, those to validate on, and the mean pose (K, 3), None without bodies."""
-    per_process = args.batch_size // N_RANKS
-    if not args.train:
-        batches = Rendered(args.people // N_RANKS, args.resolution, args.seed + RANK, per_process,
-                           args.epochs)
-        bodies = sample_bodies(np.random.default_rng(args.seed), 10_000)
-        return (batches, rendered_val(args.resolution),
-                mean_pose(bodies['betas'], bodies['rotations'], skeleton))
-    sets, shares = [], []
-    for number, (path, share) in enumerate(map(share_of, args.train)):
-        sets.append(People(path, arrays, args.images, args.resolution, args.seed,
-                           None if number else args.fits))
-        leave_out_unreadable(sets[-1], args.skip_unreadable)
-        shares.append(share or len(sets[-1]))
-    bodies = [[torch.from_numpy(part.set[key][part.set['has_smpl']]) for part in sets
-               if part.set['has_smpl'].any()] for key in ('shape', 'rotations')]
-    constant = mean_pose(*map(torch.cat, bodies), skeleton) if bodies[0] else None
-    if args.val:
-        val_set = People(args.val, arrays, args.images, args.resolution)
-        leave_out_unreadable(val_set, args.skip_unreadable)
-    elif len(sets[0]) < 2:
-        raise ValueError(f'{sets[0].path}: found 1 sample, expected more, to train on and to '
-                         f'validate; --val names others to validate')
-    else:  # the end of the first set
-        val_set, n = copy(sets[0]), len(sets[0])
-        val_set.seed, held_out = None, min(round(.95 * n), n - 1)  # not augmented
-        val_set.keep(np.arange(n) >= held_out)
-        sets[0] = Subset(sets[0], range(held_out))
-    left_out = val_set.keep_scored()
-    if left_out:
-        print(f'{val_set.path}: {left_out} samples without a true pose are not validated on')
-    batches = Mixture(sets, shares, per_process, args.seed, args.workers, RANK, N_RANKS)
-    return batches, DataLoader(val_set, 64, num_workers=args.workers), constant
-
-
-def share_of(name: str) -> tuple[str, float | None]:
-    """FILE[:SHARE] as a path and a number. Raises ValueError for a share that is none."""
-    path, _, share = name.partition(':')
-    try:
-        if share and not 0 < float(share) < math.inf:
-            raise ValueError
-        return path, float(share) if share else None
-    except ValueError:
-        raise ValueError(f'--train: found share {share} of {path}, expected a number above '
-                         f'0') from None
-
-
-def rendered_val(resolution: int) -> DataLoader:
-    """Batches of rendered people to validate on."""
-    return DataLoader(rendered_samples(N_VAL, resolution, VAL_SEED)[0], 100)
-
-
-def leave_out_unreadable(people: People, skip: bool) -> None:
-    """Raises ValueError where photographs cannot be read, or with `skip` leaves them out."""
-    bad = people.unreadable()
-    if not bad.any():
-        return
-    first = people.images / str(people.set['imgname'][bad.argmax()])
-    found = f'{people.path}: found {bad.sum()} of {len(bad)} images unreadable, the first {first}'
-    if not skip or bad.all():
-        raise ValueError(f'{found}, expected all; --skip-unreadable leaves them out')
-    print(f'{found}; they are left out')
-    people.keep(~bad)
 
 
 def say_what(args, model, val_batches, constant, skeleton) -> None:
@@ -308,11 +238,14 @@ def make_parser() -> argparse.ArgumentParser:
     option = parser.add_argument
     option('--train', nargs='+', metavar='FILE[:SHARE]', help='sets of photographs, .npz, and '
            'their shares of a batch; else people are rendered')
-    for name, metavar, text in (('val', 'FILE', 'else the last 5 %% of the first set'),
-                                ('fits', 'FILE', 'pose and shape of the first set'),
-                                ('body', 'FILE', 'SMPL model, with --train; else a stand-in'),
-                                ('init', 'FILE', 'weights of the backbone')):
-        option(f'--{name}', type=Path, metavar=metavar, help=text)
+    for name, text in (('val', 'else the last 5 %% of the first set'),
+                       ('fits', 'pose and shape of the first set'),
+                       ('init', 'weights of the backbone')):
+        option(f'--{name}', type=Path, metavar='FILE', help=text)
+    body = parser.add_mutually_exclusive_group().add_argument
+    body('--body', type=Path, metavar='FILE', help='SMPL model, with --train; else a stand-in')
+    body('--body-dir', type=Path, metavar='FOLDER',
+         help='SMPL_NEUTRAL, _MALE and _FEMALE, for sets that tell the gender')
     option('--images', type=Path, default=Path(), metavar='FOLDER', help='where imgname begins')
     option('--skip-unreadable', action='store_true', help='leave out images that cannot be read')
     option('--size', choices=tuple(DEFAULTS), default='small',
@@ -361,7 +294,7 @@ def parse(parser: argparse.ArgumentParser, argv: list) -> tuple[argparse.Namespa
         if getattr(args, name) % divisor:
             raise ValueError(f'--{name.replace("_", "-")}: found {getattr(args, name)}, expected a '
                              f'multiple of {divisor}')
-    if args.body and not args.train:
+    if (args.body or args.body_dir) and not args.train:
         raise ValueError('--body: found one without --train, expected none: rendered people are of '
                          'the stand-in')
     return args, state

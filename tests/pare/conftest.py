@@ -1,14 +1,15 @@
 """What the tests of pare/ share."""
 from concurrent.futures import Future
+from contextlib import redirect_stdout
+from io import StringIO
 from types import SimpleNamespace
 
 import pytest
 
-from pare import eval as scoring, people as rendering, training
+from made import TINY
+from pare import batches, eval as scoring, people as rendering, training
 from pare.formats import write_npz
 from pare.people import render_people
-
-TINY = ('--people', '100', '--epochs', '2', '--batch-size', '32', '--device', 'cpu')
 
 
 @pytest.fixture(scope='session')
@@ -37,7 +38,8 @@ class Here:
 def make_small(patch) -> None:
     """Few people, each shown once, few bodies without images, and no other process."""
     patch.setattr(rendering, 'PASSES', 1)
-    patch.setattr(training, 'N_VAL', 40)
+    patch.setattr(batches, 'N_VAL', 40)
+    patch.setattr(batches, 'N_MEAN', 500)
     patch.setattr(training, 'N_SKELETONS', 16)
     patch.setattr(training, 'has_bfloat16', lambda device: False)
     patch.setattr(scoring, 'N_TEST', 40)
@@ -51,10 +53,10 @@ def small(monkeypatch):
 
 @pytest.fixture(scope='session')
 def trained(tmp_path_factory):
-    """A tiny training: weights `out`, charts in `plots`, and what was printed."""
+    """A tiny training: weights `out`, charts in `plots`, and what it `said`."""
     folder = tmp_path_factory.mktemp('trained')
     out, plots = folder / 'model', folder / 'plots'
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as said:
         make_small(patch)
         assert training.main([*TINY, '--out', str(out), '--plots', str(plots)]) == 0
-    return SimpleNamespace(out=out, plots=plots)
+    return SimpleNamespace(out=out, plots=plots, said=said.getvalue())

@@ -7,11 +7,16 @@ import pytest
 import torch
 from PIL import Image
 
+from pare import training
 from pare.body import Skeleton, axis_angle_to_matrix
+from pare.losses import losses
+from pare.model import build
+from pare.people import rendered_samples
 from pare.standin import make_body
 
 ARRAYS = {key: array.astype(np.int64 if array.dtype.kind in 'ui' else np.float32)
           for key, array in make_body().items()}
+TINY = '--people', '100', '--epochs', '2', '--batch-size', '32', '--device', 'cpu'
 EYE = torch.eye(3).expand(1, 24, 3, 3)
 
 
@@ -28,6 +33,22 @@ def fails(capsys, main, *options) -> str:
     error = capsys.readouterr().err
     assert end.value.code == 2 and error.count('\n') == 1, error
     return error
+
+
+def gradients() -> list:
+    """Of a batch and once more of one without part loss, as after --part-epochs; each process has
+    its share. Batch norm is as in evaluation, for it sees its own share alone."""
+    torch.manual_seed(0)
+    model = build('pare', 'small').eval()
+    learner = training.distributed(model)
+    batch = torch.utils.data.default_collate(
+        rendered_samples(8, 64, 0)[0][training.RANK::training.N_RANKS])
+    for weight_of_parts in (1., 0.):
+        model.zero_grad()
+        terms = losses(learner(batch['image']), batch, Skeleton(ARRAYS), False)
+        terms['parts'] = weight_of_parts * terms['parts']
+        sum(terms.values()).backward()
+    return [weight.grad for weight in model.parameters()]
 
 
 class Ch:

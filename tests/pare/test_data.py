@@ -4,9 +4,10 @@ import torch
 from PIL import Image
 
 from made import ARRAYS, annotations, random_pose
-from pare import data, training
+from pare import batches, data
 from pare.body import JOINTS, KEYPOINTS, Body, Skeleton, axis_angle_to_matrix, project
 from pare.data import People, crop_matrix, read_photo, turn_sample, warp
+from pare.pictures import picture
 
 # ---- samples ------------------------------------------------------------------------------------
 
@@ -97,8 +98,8 @@ def test_unreadable_photographs_stop_a_training_or_are_left_out(tmp_path, capsys
     (tmp_path / 'images/1.jpg').write_bytes(whole[:len(whole) // 2])  # truncated
     assert people.unreadable().tolist() == [False, True, False]
     with pytest.raises(ValueError, match='set.npz: found 1 of 3 images unreadable, .*images/1.jpg'):
-        training.leave_out_unreadable(people, False)
-    training.leave_out_unreadable(people, True)
+        batches.leave_out_unreadable(people, False)
+    batches.leave_out_unreadable(people, True)
     output = capsys.readouterr().out
     assert len(people) == 2 and 'they are left out' in output
     assert output.startswith(f'reading the 3 photographs of {people.path}')
@@ -253,3 +254,53 @@ def test_a_turned_and_reduced_crop_keeps_its_place():
         centre = (found * x).sum() / found.sum(), (found * y).sum() / found.sum()
         np.testing.assert_allclose(centre, matrix @ (320, 520, 1), atol=.05)
         assert found.sum() / 255 == pytest.approx((40 * 64 / 700.5) ** 2, rel=.02)
+
+
+# ---- genders ------------------------------------------------------------------------------------
+
+def test_bodies_of_a_gender_give_their_keypoints(tmp_path):
+    """To samples that have a body and no S of their own."""
+    bodies = {'neutral': ARRAYS} | {gender: ARRAYS | {'v_template': size * ARRAYS['v_template']}
+                                    for gender, size in (('m', 1.1), ('f', .9))}
+    points = np.zeros((3, 24, 4))
+    points[1] = 7
+    path = annotations(tmp_path, gender=np.array(['m', 'f', 'f']), has_smpl=np.ones(3), S=points)
+    people = People(path, ARRAYS, tmp_path)
+    people.take_genders(bodies)
+    for row, gender in ((0, 'm'), (2, 'f')):
+        expected, _ = Skeleton(bodies[gender])(people[row]['betas'][None],
+                                               people[row]['rotations'][None])
+        torch.testing.assert_close(people[row]['points_3d'][:, :3], expected[0])
+        assert (people[row]['points_3d'][:, 3] == 1).all()
+    assert (people[1]['points_3d'] == 7).all()
+    for changes in ({'gender': None}, {'gender': np.array(['neutral'] * 3)}, {'has_smpl': [0] * 3}):
+        people = People(annotations(tmp_path, **changes), ARRAYS, tmp_path)
+        people.take_genders(bodies)
+        assert (people[0]['points_3d'] == 0).all()
+
+
+# ---- mixtures -----------------------------------------------------------------------------------
+
+def test_sets_are_mixed_in_their_shares(people):
+    sets = [People(people, ARRAYS, seed=0), People(people, ARRAYS, seed=1)]
+    seen = np.array([batches.Mixture(sets, (.75, .25), 4, 5, rank=rank, n_ranks=2).epoch(3)
+                     .batch_sampler for rank in (0, 1)])
+    assert seen.shape == (2, 10, 4) and (seen < 40).mean() == .75
+    assert len(set(seen[seen >= 40].tolist())) == 20  # none of the smaller share twice
+    assert np.bincount(seen[seen < 40].ravel(), minlength=40).min() >= 1  # all of the larger
+    whole = batches.Mixture(sets, (.75, .25), 8, 5)
+    for batch, one, two in zip(whole.epoch(3).batch_sampler, *seen.tolist()):
+        assert sorted(batch) == sorted(one + two)
+    assert sets[0].epoch == sets[1].epoch == 3
+    assert whole.epoch(4).batch_sampler != whole.epoch(3).batch_sampler
+    with pytest.raises(ValueError, match='found 80 samples, expected at least a batch of 100'):
+        batches.Mixture(sets, (1, 1), 100, 5)
+
+
+def test_batches_of_a_mixture_are_its_samples_of_the_epoch(people):
+    sets = [People(people, ARRAYS, seed=3)]
+    mixture = batches.Mixture(sets, (1,), 4, 5)
+    loader = mixture.epoch(2)
+    first, rows = next(iter(loader)), loader.batch_sampler[0]
+    for key in ('image', 'keypoints', 'rotations'):
+        assert torch.equal(first[key], torch.stack([sets[0][row][key] for row in rows])), key

@@ -109,6 +109,22 @@ def test_the_full_size_weighs_as_spin_does(batch):
         assert WEIGHTS['full'][name] * terms[name] == pytest.approx(value, rel=1e-4), name
 
 
+def test_keypoints_that_are_given_go_before_the_bodys_where_their_middle_is_known(batch):
+    """As joints of the gendered body, where the neutral one has other joints; about the hips."""
+    given = torch.randn(6, 24, 4)
+    given[..., 3] = 1
+    given[3:, KEYPOINTS.index('LHip'), 3] = 0
+    found = wrong()
+    points = about_middle(SKELETON(found['betas'], found['rotations'])[0], SKELETON)
+    true = about_middle(SKELETON(batch['betas'], batch['rotations'])[0], SKELETON)
+    true[:3] = about_middle(given[:3, :, :3], SKELETON)
+    terms = losses(found, batch | {'points_3d': given}, SKELETON, squared=False)
+    assert terms['points_3d'] == pytest.approx((points - true).norm(dim=2).mean().item(), rel=1e-5)
+    nobody = batch | {'points_3d': given, 'has_smpl': torch.zeros(6)}
+    far = (points - true).norm(dim=2)[:3].mean().item()
+    assert losses(found, nobody, SKELETON, False)['points_3d'] == pytest.approx(far, rel=1e-5)
+
+
 def test_distances_are_means_over_the_keypoints(batch):
     found = wrong()
     points, _ = SKELETON(found['betas'], found['rotations'])

@@ -78,7 +78,7 @@ def test_keypoints_are_visible_on_parts_that_are_seen():
 
 def test_without_a_body_the_joints_are_those_of_s(batch):
     """Human3.6M's from its pelvis; a body goes before S."""
-    given = torch.randn(10, 24, 4)
+    given = torch.cat([torch.randn(10, 24, 3), torch.ones(10, 24, 1)], dim=2)
     changed = batch | {'points_3d': given, 'has_smpl': (torch.arange(10) < 4).float()}
     found = true_joints(changed, SKELETON)
     torch.testing.assert_close(found[:4], true_joints(batch, SKELETON)[:4])

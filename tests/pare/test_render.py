@@ -11,7 +11,7 @@ FACES = ARRAYS['f']
 
 
 def by_pixels(points, depth, faces, size):
-    """The nearest face at each pixel and the shares of its corners, one pixel and face at a time."""
+    """The nearest face at each pixel and the shares of its corners, one pixel at a time."""
     which, nearest = np.full(size, -1), np.full(size, np.inf)
     shares = np.zeros((*size, 3))
     for face, corners in enumerate(faces):

@@ -1,0 +1,283 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from made import ARRAYS, annotations, fails, random_pose
+from metrics import cal_mpjpe
+from pare import eval as scoring
+from pare.body import EVALUATED, H36M, KEYPOINTS, Body, axis_angle_to_matrix
+from pare.data import People
+from pare.eval import box_of, main, measure, pointed, pointing, shrunk
+from pare.formats import write_npz
+from pare.render import rasterise
+
+CPU, BODY = torch.device('cpu'), Body(ARRAYS)
+PICTURES = {'examples.png', 'worst.png', 'joint_error.png', 'attention.png', 'sensitivity.png'}
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, small):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+# ---- joints and vertices ------------------------------------------------------------------------
+
+def samples_of(betas, rotations, **changes):
+    n = len(betas)
+    parts = {'image': torch.zeros(n, 3, 64, 64), 'labels': torch.zeros(n, 16, 16).long(),
+             'betas': betas, 'rotations': rotations, 'has_smpl': torch.ones(n),
+             'points_3d': torch.zeros(n, 24, 4)} | changes
+    return [{key: value[row] for key, value in parts.items()} for row in range(n)]
+
+
+def test_true_bodies_of_a_gender_are_used():
+    wide = ARRAYS | {'v_template': 1.1 * ARRAYS['v_template']}
+    betas, rotations = random_pose(2)
+    found = measure(lambda image: {'betas': betas, 'rotations': rotations},
+                    samples_of(betas, rotations), {'neutral': ARRAYS, 'f': wide},
+                    ['neutral', 'f'], CPU)
+    errors = cal_mpjpe(found['found'], found['true'], avg=False)
+    assert errors[0] < 1e-6 and found['vertices'][0] < 1e-6
+    mesh, other = (Body(arrays)(betas, rotations)[0][1] for arrays in (ARRAYS, wide))
+    assert found['vertices'][1] == pytest.approx((mesh - other).norm(dim=1).mean().item(), rel=1e-5)
+    joints = torch.from_numpy(ARRAYS['J_regressor_h36m']) @ torch.stack([mesh, other])
+    rows = [H36M.index(name) for name in EVALUATED]
+    near, far = (joints - joints[:, :1])[:, rows]
+    assert errors[1] == pytest.approx((near - far).norm(dim=1).mean().item(), rel=1e-5)
+
+
+def test_without_a_body_the_joints_s_are_the_truth():
+    """Not the zero pose: an untrained network would be nearly right."""
+    betas, rotations = random_pose(3)
+    points = torch.randn(3, 24, 4)
+    found = measure(lambda image: {'betas': betas, 'rotations': rotations},
+                    samples_of(betas, rotations, points_3d=points,
+                               has_smpl=torch.tensor([1., 0, 0])),
+                    {'neutral': ARRAYS}, 3 * ['neutral'], CPU)
+    assert cal_mpjpe(found['found'], found['true'], avg=False)[0] < 1e-6
+    expected = points[1:, [KEYPOINTS.index(name) for name in EVALUATED], :3]
+    expected = expected - points[1:, [KEYPOINTS.index('Pelvis')], :3]
+    torch.testing.assert_close(found['true'][1:], expected)
+    assert found['vertices'].isnan().tolist() == [False, True, True]
+
+
+def test_rows_without_truth_are_left_out(tmp_path):
+    points = np.random.default_rng(0).normal(size=(3, 24, 4))
+    points[..., 3] = 1
+    points[1, KEYPOINTS.index('LKnee'), 3] = 0  # one of the 14 joints is not known
+    points[2, KEYPOINTS.index('Thorax'), 3] = 0
+    none = np.zeros(3)
+    for has_smpl, kept in ((none, [0, 2]), (np.array([0, 1, 0]), [0, 1, 2])):
+        people = People(annotations(tmp_path, S=points, has_smpl=has_smpl), ARRAYS, tmp_path)
+        names = people.set['imgname'][kept].tolist()
+        assert people.keep_scored() == 3 - len(kept)
+        assert people.set['imgname'].tolist() == names
+    bare = {key: array for key, array in ARRAYS.items() if 'J_regressor_' not in key}
+    for changes, arrays in (({'S': points}, bare), ({'S': None}, ARRAYS),
+                            ({'S': None, 'pose': None, 'shape': None}, ARRAYS)):
+        people = People(annotations(tmp_path, has_smpl=none, **changes), arrays, tmp_path)
+        with pytest.raises(ValueError, match='set.npz: found neither pose and shape nor'):
+            people.keep_scored()
+
+
+# ---- pointing -----------------------------------------------------------------------------------
+
+def test_a_peak_within_a_cell_of_its_part_is_a_hit():
+    """Against a look at each window."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 40, (5, 9, 7))
+    labels[labels > 24] = 0
+    peaks = rng.integers(0, 63, (5, 24))
+    expected = np.full((5, 24), -1)
+    for image, part in np.ndindex(5, 24):
+        if (labels[image] == part + 1).any():
+            row, column = divmod(peaks[image, part], 7)
+            window = labels[image, max(row - 1, 0):row + 2, max(column - 1, 0):column + 2]
+            expected[image, part] = (window == part + 1).any()
+    found = pointing(torch.from_numpy(peaks), torch.from_numpy(labels).byte())
+    np.testing.assert_array_equal(found, expected)
+    assert {-1, 0, 1} == set(expected.ravel().tolist())
+
+
+def test_attention_stands_beside_what_knows_nothing_of_the_image():
+    """Two images with a part in other corners: only their own maps find it."""
+    labels = torch.zeros(2, 16, 16)
+    labels[0, 1, 1], labels[1, 14, 14] = 3, 3
+    maps = torch.zeros(2, 24, 16, 16)
+    maps[0, 2, 1, 2] = .6
+    maps[1, 2, 14, 14] = .5
+    maps[:, 2, 8, 8] = .4  # together more than either
+    outputs = iter([{'attention': maps} | dict(zip(('betas', 'rotations'), random_pose(2)))])
+    found = measure(lambda image: next(outputs), samples_of(*random_pose(2), labels=labels),
+                    {'neutral': ARRAYS}, 2 * ['neutral'], CPU)
+    assert pointed(found) == {'attention': 100, 'mean map': 0, 'other map': 0}
+
+
+def test_labels_shrink_to_the_nearest_and_unknown_ones_to_none():
+    labels = torch.arange(16).view(1, 4, 4) - 1
+    found = shrunk(labels, torch.zeros(1, 24, 2, 2))
+    assert found.dtype == torch.uint8 and found.tolist() == [[[4, 6], [12, 14]]]
+    assert shrunk(torch.full((1, 4, 4), -1), torch.zeros(1, 24, 2, 2)).max() == 0
+
+
+# ---- the score ----------------------------------------------------------------------------------
+
+def test_a_training_is_scored_on_rendered_people(trained, here, capsys):
+    assert main([str(trained.out)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    said = {line[:10].strip(): line[10:] for line in lines}
+    assert '17 joints of Human3.6M from the pelvis' in said['MPJPE']
+    assert float(said['mean pose'].split()[0]) > float(said['floor'].split()[0])
+    assert '14 joints of 3DPW' in said['MPJPE 14'] and 'PA-MPJPE' in said
+    assert {'vertices', 'keypoints', 'pointing', *H36M} <= said.keys()
+    joints = [float(said[name].split()[0]) for name in H36M]
+    assert float(said['MPJPE'].split()[0]) == pytest.approx(np.mean(joints), abs=.1)
+    assert {path.name for path in Path('pare/plots').iterdir()} == PICTURES | {'visible.png', 'score.csv'}
+
+
+def test_a_set_with_s_alone_is_scored_by_it(trained, here, capsys, monkeypatch):
+    """Human3.6M's protocol files; one row of them has no truth."""
+    monkeypatch.setattr(scoring.pictures, 'draw_all', lambda *_: None)
+    betas, rotations = random_pose(3)
+    mesh, _ = BODY(betas, rotations)
+    joints = torch.from_numpy(ARRAYS['J_regressor_h36m']) @ mesh
+    points = np.zeros((3, 24, 4))
+    points[:, [KEYPOINTS.index(name) for name in H36M], :3] = joints
+    points[:2, [KEYPOINTS.index(name) for name in H36M], 3] = 1
+    path = annotations(here, S=points, pose=None, shape=None, has_smpl=None, part=None)
+    assert main([str(trained.out), '--data', str(path), '--images', str(here)]) == 0
+    output = capsys.readouterr().out
+    assert '2 samples; 1 without truth are left out' in output
+    assert 'MPJPE' in output and 'vertices' not in output and 'nan' not in output
+
+
+def bodies_in(folder) -> Path:
+    folder.mkdir()
+    for name, size in (('NEUTRAL', 1.), ('MALE', 1.1), ('FEMALE', .9)):
+        write_npz(folder / f'SMPL_{name}.npz', ARRAYS | {'v_template': size * ARRAYS['v_template']})
+    return folder
+
+
+def test_gendered_bodies_are_those_of_the_set(trained, here, capsys, monkeypatch):
+    monkeypatch.setattr(scoring.pictures, 'draw_all', lambda *_: None)
+    smpl = bodies_in(here / 'smpl')
+    path = annotations(here, gender=np.array(['m', 'f', 'm']))
+    options = [str(trained.out), '--data', str(path), '--images', str(here), '--body-dir',
+               str(smpl)]
+    printed = {}
+    for gender in ('file', 'neutral'):
+        assert main([*options, '--gt-gender', gender]) == 0
+        printed[gender] = [line for line in capsys.readouterr().out.splitlines()
+                           if line.startswith('MPJPE 14')][0]
+    assert 'of the gender in the file' in printed['file'] and 'neutral' in printed['neutral']
+    assert printed['file'].split()[2] != printed['neutral'].split()[2]
+    annotations(here)
+    assert 'key gender is missing' in fails(capsys, main, *options)
+    (smpl / 'SMPL_MALE.npz').unlink()
+    assert 'found neither SMPL_MALE.npz nor SMPL_MALE.pkl' in fails(capsys, main, *options)
+
+
+def test_mistakes_are_said_in_a_line(trained, here, capsys):
+    path, bare = annotations(here), here / 'bare.npz'
+    write_npz(bare, {key: array for key, array in ARRAYS.items() if 'J_regressor_' not in key})
+    (here / 'text').write_text('v 0 0 0')
+    for options, message in (
+            (['nothing'], 'nothing: No such file or directory, expected weights'),
+            (['text'], 'text: found no weights of pare.training'),
+            ([trained.out, '--body', bare], '--body: found one without --data'),
+            ([trained.out, '--data', path, '--body', bare], 'found no J_regressor_h36m.npy'),
+            ([trained.out, '--data', 'no.npz'], 'no.npz: No such file'),
+            ([trained.out, '--data', path, '--images', 'no'], 'no/images/0.jpg: found no readable'),
+            ([trained.out, '--plots', 'text'], 'text')):
+        assert message in fails(capsys, main, *options), options
+
+
+# ---- photographs --------------------------------------------------------------------------------
+
+class Fixed(nn.Module):
+    """Finds the same upright body, bent a little, in any image."""
+
+    def forward(self, image):
+        pose = .2 * torch.randn(1, 24, 3, generator=torch.Generator().manual_seed(0))
+        pose[:, 0] = torch.tensor([torch.pi, 0, 0])
+        return {'rotations': axis_angle_to_matrix(pose), 'betas': torch.zeros(1, 10),
+                'camera': torch.tensor([[.8, .1, -.05]])}
+
+
+@pytest.fixture
+def photo(here, monkeypatch):
+    options = {'resolution': 64, 'rendered': True}
+    monkeypatch.setattr(scoring, 'load_model', lambda path, device: (Fixed(), {'options': options}))
+    Image.new('RGB', (200, 150), (9, 9, 9)).save('photo.png')
+    return here
+
+
+def test_the_mesh_lies_over_the_photograph_where_the_crop_has_it(photo, capsys):
+    """Its silhouette, of vertices that are put into the box by hand."""
+    assert main(['run', 'photo.png', '--box', '80', '30', '60', '100', '--obj', 'a.obj']) == 0
+    output = capsys.readouterr().out
+    assert 'rendered people alone' in output and 'wrote person.npz, person.png and a.obj' in output
+    found = np.load('person.npz')
+    assert {key: found[key].shape for key in found.files} == {
+        'verts': (1728, 3), 'pose': (72,), 'betas': (10,), 'pred_cam': (3,), 'translation': (3,),
+        'joints': (24, 3)}
+    output = Fixed()(None)
+    mesh = BODY(output['betas'], output['rotations'])[0][0].numpy()
+    np.testing.assert_allclose(found['verts'], mesh, atol=1e-6)
+    side, centre = 1.2 * 100, (110, 80)
+    crop = .8 * (mesh[:, :2] + (.1, -.05))     # -1 to 1
+    pixels = crop * side / 2 + centre
+    silhouette = rasterise(pixels, mesh[:, 2], ARRAYS['f'], (150, 200))[0] >= 0
+    picture = np.asarray(Image.open('person.png'))
+    assert picture.shape == (150, 200 + 150, 3)  # the photograph, and the crop as high
+    drawn = (picture[:, :200] != 9).any(axis=2)
+    assert silhouette.sum() > 500 and (drawn != silhouette).mean() < .01
+    lines = Path('a.obj').read_text().splitlines()
+    corners = np.array([line.split()[1:] for line in lines if line.startswith('v ')], dtype=float)
+    np.testing.assert_allclose(corners, mesh * (1, -1, -1), atol=1e-6)  # y is up
+    faces = np.array([line.split()[1:] for line in lines if line.startswith('f ')], dtype=int)
+    np.testing.assert_array_equal(faces, ARRAYS['f'] + 1)
+
+
+def test_a_nearer_camera_puts_the_body_nearer(photo):
+    depths = []
+    for focal in ('1000', '2000'):
+        assert main(['run', 'photo.png', '--focal', focal]) == 0
+        depths.append(np.load('person.npz')['translation'][2])
+    assert depths[1] == pytest.approx(2 * depths[0])
+
+
+def test_a_box_is_the_whole_photograph_or_what_is_given():
+    assert box_of(None, (200, 150)) == ((100, 75), 240)
+    assert box_of((10, 20, 30, 50), (200, 150)) == ((25, 45), 60)
+
+
+@pytest.mark.parametrize('options, message', (
+    (['photo.png', '--box', '200', '0', '5', '5'], '--box: found 200 0 5 5, expected a box that'),
+    (['photo.png', '--box', '-9', '0', '9', '5'], 'expected a box that meets the image of 200 by'),
+    (['photo.png', '--box', '0', '0', '0', '5'], 'expected a box that'),
+    (['photo.png', '--box', 'nan', '0', '5', '5'], 'expected a box that'),
+    (['photo.png', '--box', '0', '0', 'inf', '5'], 'expected a box that'),
+    (['photo.png', '--box', '1', '2', '3'], 'expected 4 arguments'),
+    (['photo.png', '--focal', '0'], '--focal: found 0, expected at least 1'),
+    (['photo.png', '--out', 'person.png'], '--out: found person.png, expected a name that ends'),
+    (['photo.png', '--out', 'no/person.npz'], 'no/person.npz'),
+    (['photo.png', '--body', 'no.npz'], 'no.npz: No such file'),
+    (['a.obj'], 'a.obj: found no readable image')))
+def test_a_photograph_that_cannot_be_run_is_said_in_a_line(photo, capsys, options, message):
+    assert message in fails(capsys, main, 'run', *options)
+    assert {path.name for path in photo.iterdir()} == {'photo.png'}
+
+
+def test_a_trained_network_runs_on_a_photograph(trained, here):
+    """The real network, on a photograph that is larger than its crop."""
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (300, 220, 3), dtype=np.uint8)).save(
+        'photo.jpg')
+    assert main(['run', 'photo.jpg', '--model', str(trained.out), '--device', 'cpu']) == 0
+    assert all(np.isfinite(array).all() for array in np.load('person.npz').values())
+    assert Image.open('person.png').size == (220 + 300, 300)

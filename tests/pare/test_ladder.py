@@ -1,0 +1,108 @@
+import csv
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from made import ARRAYS, fails
+from metrics import cal_mpjpe, cal_pa_mpjpe
+from pare import ladder
+from pare.body import Skeleton, fit_camera, project
+from pare.ladder import FLOOR, MEAN, RUNGS, Rung, main
+from pare.metrics import true_joints
+from pare.people import rendered_samples
+from pare.training import WEIGHTS
+
+SKELETON = Skeleton(ARRAYS)
+
+
+@pytest.fixture(scope='module')
+def test():
+    samples, visible = rendered_samples(20, 64, 1)
+    return ladder.Test(list(DataLoader(samples, 8)), visible, SKELETON, torch.device('cpu'))
+
+
+def test_scores_are_of_all_and_of_the_most_hidden(test):
+    torch.manual_seed(0)
+    joints, off = test.true + .1 * torch.randn(20, 17, 3), torch.rand(20, 24)
+    off[3] = torch.nan
+    _, visible = rendered_samples(20, 64, 1)
+    errors = 1000 * cal_mpjpe(joints, test.true, avg=False)
+    scores = test.score(joints, off)
+    assert scores['mpjpe'] == pytest.approx(errors.mean().item())
+    assert scores['hidden'] == pytest.approx(errors[visible <= np.sort(visible)[5]].mean().item())
+    assert scores['pa_mpjpe'] == pytest.approx(1000 * cal_pa_mpjpe(joints, test.true).item())
+    assert scores['pixels'] == pytest.approx(32 * np.nanmean(off.numpy()))
+    assert np.isnan(test.score(joints)['pixels'])
+
+
+def test_the_constant_is_one_and_the_floor_knows_more(test, small, monkeypatch):
+    monkeypatch.setattr(ladder, 'N_EXACT', 1000)
+    constant = ladder.constant(0, test)
+    assert constant.shape == (20, 17, 3) and (constant == constant[:1]).all()
+    floor = ladder.from_exact_keypoints(0, test)
+    assert test.score(floor)['mpjpe'] < .9 * test.score(constant)['mpjpe']
+
+
+def test_exact_keypoints_are_the_projections_of_the_joints():
+    """By the camera that suits them: in 2D nothing of the joints is lost but depth."""
+    places, joints = ladder.exact(np.random.default_rng(3), 30, SKELETON)
+    bodies = ladder.sample_bodies(np.random.default_rng(3), 30)
+    torch.testing.assert_close(joints, true_joints(
+        bodies | {'has_smpl': torch.ones(30), 'points_3d': torch.zeros(30, 24, 4)}, SKELETON))
+    points, _ = SKELETON(bodies['betas'], bodies['rotations'])
+    camera = fit_camera(points, places, torch.ones(30, 24))
+    torch.testing.assert_close(project(points, camera), places, atol=1e-5, rtol=0)
+
+
+def test_each_rung_lacks_what_the_next_adds():
+    assert all(set(rung.off) < set(WEIGHTS['small']) for rung in RUNGS.values())
+    *_, default, longer = RUNGS.values()
+    assert default == Rung() and longer.times == 2 and longer.average
+    assert len(set(RUNGS.values())) == len(RUNGS)
+
+
+@pytest.mark.slow
+def test_a_ladder_is_climbed_once(tmp_path, small, monkeypatch, capsys):
+    monkeypatch.setattr(ladder, 'N_TEST', 20)
+    monkeypatch.setattr(ladder, 'N_EXACT', 1000)
+    some = {name: RUNGS[name] for name in ('ResNet and MLP', '+ branches and attention')}
+    monkeypatch.setattr(ladder, 'RUNGS', some | {'twice as long': Rung('mlp', off=(
+        'parts', 'places', 'skeletons'), times=2., average=True)})
+    options = ['--people', '100', '--epochs', '1', '--seeds', '0', '--device', 'cpu', '--folder',
+               str(tmp_path)]
+    fit = ladder.fit
+    monkeypatch.setattr(ladder, 'fit', interrupt)  # after the two ends
+    assert main(options) == 130 and 'the same command goes on' in capsys.readouterr().err
+    monkeypatch.setattr(ladder, 'fit', fit)
+    assert main(options) == 0
+    with open(tmp_path / 'ladder.csv', newline='') as file:
+        rows = {row['rung']: row for row in csv.DictReader(file)}
+    assert list(rows) == [MEAN, FLOOR, *ladder.RUNGS]
+    assert float(rows[MEAN]['learnt']) == 0 and float(rows[FLOOR]['learnt']) == 100
+    top, low = (float(rows[name]['mpjpe']) for name in (MEAN, FLOOR))
+    for name in ladder.RUNGS:
+        learnt = 100 * (top - float(rows[name]['mpjpe'])) / (top - low)
+        assert float(rows[name]['learnt']) == pytest.approx(learnt, abs=.01)
+        assert float(rows[name]['seconds']) > 0 and float(rows[name]['pixels']) > 0
+    assert float(rows['twice as long']['samples']) == 2 * float(rows['ResNet and MLP']['samples'])
+    courses = (tmp_path / 'ladder_history.csv').read_text().splitlines()
+    assert len(courses) == 1 + 1 + 1 + 2
+    assert {'ladder.png', 'ladder_history.png'} < {path.name for path in tmp_path.iterdir()}
+
+    before = (tmp_path / 'ladder.csv').read_text()
+    monkeypatch.setattr(ladder, 'fit', None)  # would fail
+    assert main(options) == 0 and (tmp_path / 'ladder.csv').read_text() == before
+
+
+def interrupt(*_, **__):
+    raise KeyboardInterrupt
+
+
+def test_mistakes_are_said_in_a_line(tmp_path, capsys):
+    (tmp_path / 'ladder.csv').write_text('rung,seed\n')
+    assert 'ladder.csv: found columns rung, seed, expected rung, seed, samples' in fails(
+        capsys, main, '--folder', tmp_path)
+    assert '--people: found 5, expected at least 100' in fails(capsys, main, '--people', '5')
+    assert '--seeds: found -1, expected at least 0' in fails(capsys, main, '--seeds', '-1')

@@ -1,0 +1,302 @@
+import os
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import ROOT
+from made import ARRAYS, TINY, annotations, fails, gradients
+from pare import training
+from pare.batches import prepare
+from pare.body import Skeleton
+from pare.data import People
+from pare.model import build, load_model
+from pare.people import Rendered, rendered_samples
+from pare.training import COLUMNS, WEIGHTS, all_terms, fit, main
+from training import load_state, save_state
+
+CPU, SKELETON = torch.device('cpu'), Skeleton(ARRAYS)
+
+
+def weights(path) -> dict:
+    return torch.load(path, weights_only=True)['weights']
+
+
+def same(one: dict, two: dict) -> bool:
+    return one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, small):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def interrupted(monkeypatch, *options, epoch=2) -> None:
+    """A training that is interrupted in an epoch."""
+    begin = Rendered.epoch
+
+    def epoch_of(self, number):
+        if number == epoch:
+            raise KeyboardInterrupt
+        return begin(self, number)
+    with monkeypatch.context() as patch:
+        patch.setattr(Rendered, 'epoch', epoch_of)
+        assert main([*TINY, *options]) == 130
+
+
+# ---- the loop -----------------------------------------------------------------------------------
+
+class Again:
+    """The same batch, several times an epoch."""
+    seed = 0
+
+    def __init__(self, batch, n_batches=4):
+        self.batch, self.n_batches, self.batch_size = batch, n_batches, len(batch['image'])
+
+    def epoch(self, number):
+        return self.n_batches * [self.batch]
+
+
+@pytest.fixture(scope='module')
+def batch():
+    return torch.utils.data.default_collate(rendered_samples(8, 64, 5)[0])
+
+
+def test_losses_fall_and_the_part_loss_ends(batch, small):
+    torch.manual_seed(0)
+    model = build('pare', 'small')
+    rows = [row for row, *_ in fit(model, Again(batch), SKELETON, 4, 2e-3, WEIGHTS['small'], 3)]
+    for name in ('loss', 'points_3d', 'keypoints', 'pose'):
+        assert rows[-1][name] < .9 * rows[0][name], name
+    assert rows[2]['parts'] > 0 and rows[3]['parts'] == 0
+    for row in rows:
+        assert row['loss'] == pytest.approx(sum(row[name] for name in WEIGHTS['small']))
+
+
+@pytest.mark.parametrize('average', (False, True))
+def test_the_weights_to_keep_are_the_last_or_a_moving_average(batch, small, average):
+    torch.manual_seed(0)
+    model, mean = build('mlp', 'small'), None
+    for _, best, _ in fit(model, Again(batch, 1), SKELETON, 4, 2e-3, WEIGHTS['small'], 4,
+                          average=average):
+        now = torch.cat([weight.detach().flatten() for weight in model.parameters()])
+        mean = now.clone() if mean is None or not average else .998 * mean + .002 * now
+        kept = torch.cat([weight.detach().flatten() for weight in best.parameters()])
+        torch.testing.assert_close(kept, mean)
+    assert torch.equal(kept, now) != average
+
+
+def test_an_averaged_training_goes_on_as_it_was(batch, small, tmp_path):
+    def states(epochs, state=None):
+        torch.manual_seed(0)
+        for _, best, parts in fit(build('mlp', 'small'), Again(batch, 2), SKELETON, epochs, 2e-3,
+                                  WEIGHTS['small'], 3, average=True, state=state):
+            yield best.state_dict(), parts
+    for epoch, (whole, parts) in enumerate(states(3), start=1):
+        if epoch == 1:
+            save_state(tmp_path / 'state', parts, epoch=1)
+    *_, (again, _) = states(3, load_state(tmp_path / 'state'))
+    assert same(whole, again)
+
+
+def test_a_loss_that_is_not_finite_ends_a_training(batch, small):
+    bad = batch | {'betas': torch.full_like(batch['betas'], torch.nan)}
+    with pytest.raises(ValueError, match='epoch 1: found a loss of nan, expected a finite one'):
+        next(fit(build('mlp', 'small'), Again(bad), SKELETON, 1, 1e-3, WEIGHTS['small'], 1))
+
+
+def test_in_bfloat16_places_and_attention_stay_exact(batch, monkeypatch):
+    torch.manual_seed(0)
+    model, found = build('pare', 'small'), {}
+    for coarse in (False, True):
+        monkeypatch.setattr(training, 'has_bfloat16', lambda device: coarse)
+        seen = []
+
+        def learner(image):
+            seen.append(model(image))
+            return seen[0]
+        terms = all_terms(model, learner, batch, SKELETON, False, None)
+        found[coarse] = seen[0], sum(WEIGHTS['small'][key] * term for key, term in terms.items())
+    output, loss = found[True]
+    assert output['parts'].dtype == torch.bfloat16  # the products of the convolutions are
+    for key in ('attention', 'places', 'rotations', 'betas', 'camera'):
+        assert output[key].dtype == torch.float32, key
+        torch.testing.assert_close(output[key], found[False][0][key], atol=.1, rtol=0)
+    torch.testing.assert_close(output['attention'].sum(dim=(2, 3)), torch.ones(8, 24))
+    assert loss.item() == pytest.approx(found[False][1].item(), rel=.02)
+    assert not torch.equal(output['places'], found[False][0]['places'])
+
+
+@pytest.mark.slow
+def test_the_full_network_makes_a_step(small):
+    torch.manual_seed(0)
+    model = build('pare', 'full', placed=False)
+    batch = torch.utils.data.default_collate(rendered_samples(2, 96, 5)[0])
+    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    (row, *_), = fit(model, Again(batch, 2), SKELETON, 1, 3e-4, WEIGHTS['full'], 1, True,
+                     muon=False)
+    assert 0 < row['parts'] < 10 and row['places'] == 0
+    still = [name for name, weight in model.named_parameters() if torch.equal(before[name], weight)]
+    assert not still
+
+
+# ---- the command --------------------------------------------------------------------------------
+
+def test_a_training_leaves_weights_and_charts_and_no_state(trained):
+    assert {path.name for path in trained.out.parent.iterdir()} == {'model', 'plots'}
+    assert {path.name for path in trained.plots.iterdir()} == {'history.csv', 'history.png'}
+    header, *rows = (trained.plots / 'history.csv').read_text().splitlines()
+    assert tuple(header.split(',')) == COLUMNS and [row[:2] for row in rows] == ['1,', '2,']
+    model, kept = load_model(trained.out, CPU)
+    assert kept['options'] == {'kind': 'pare', 'size': 'small', 'placed': True, 'shared': False,
+                               'resolution': 64, 'rendered': True}
+    assert kept['mean_pose'].shape == (17, 3) and (kept['mean_pose'][0] == 0).all()
+    assert 'mean pose:' in trained.said and 'time left' in trained.said
+
+
+def test_a_resumed_training_ends_with_the_same_bits(trained, here, monkeypatch, capsys):
+    """Interrupted in its second epoch; what it was to replace stays until it is finished."""
+    (here / 'cut').write_bytes(b'older weights')
+    interrupted(monkeypatch, '--out', 'cut', '--plots', 'plots')
+    error = capsys.readouterr().err
+    assert 'to go on: python -m pare.training --resume --out cut' in error
+    assert (here / 'cut').read_bytes() == b'older weights' and (here / 'cut.state').exists()
+    assert "--resume: found options that are not those of cut.state, expected" in fails(
+        capsys, main, '--out', 'cut', '--resume', '--seed', '7')
+    assert main(['--resume', '--out', 'cut', '--plots', 'plots']) == 0
+    assert same(weights('cut'), weights(trained.out)) and not (here / 'cut.state').exists()
+    rows, whole = ([line.split(',')[:-1] for line in (folder / 'history.csv').read_text()
+                    .splitlines()] for folder in (here / 'plots', trained.plots))
+    assert rows == whole  # but for the speed
+
+
+def test_an_epoch_that_is_not_finished_leaves_nothing(here, monkeypatch, capsys):
+    (here / 'cut').write_bytes(b'older weights')
+    interrupted(monkeypatch, '--out', 'cut', epoch=1)
+    assert 'no epoch is kept' in capsys.readouterr().err
+    assert (here / 'cut').read_bytes() == b'older weights' and not (here / 'cut.state').exists()
+
+
+@pytest.mark.parametrize('options, message', (
+    (('--resume',), '--resume: found no pareModel.state, expected the state of an unfinished'),
+    (('--resolution', '80'), '--resolution: found 80, expected a multiple of 32'),
+    (('--epochs', '0'), '--epochs: found 0, expected at least 1'),
+    (('--people', '99'), '--people: found 99, expected at least 100'),
+    (('--lr', 'nan'), '--lr: found nan, expected at least'),
+    (('--size', 'tiny'), '--size: invalid choice'),
+    (('--batch-size', '128'), 'found 100 people, each shown 1 times, expected at least a batch'),
+    (('--body', 'smpl.npz'), '--body: found one without --train'),
+    (('--init', 'none.pth'), 'none.pth: No such file'),
+    (('--out', '.'), '--out: found the folder .'),
+    (('--out', '/proc/a/b'), '/proc/a'),
+    (('--train', 'none.npz'), 'none.npz: No such file'),
+    (('--train', 'none.npz:half'), '--train: found share half of none.npz, expected a number'),
+    (('--train', 'none.npz:-1'), '--train: found share -1 of none.npz')))
+def test_mistakes_are_said_in_a_line(here, capsys, options, message):
+    assert message in fails(capsys, main, '--people', '100', *options)
+    assert not {path.name for path in here.iterdir()} - {'pare'}
+
+
+def test_a_state_of_something_else_is_refused(here, capsys):
+    (here / 'pareModel.state').write_bytes(b'none')
+    assert 'pareModel.state: found no state of a training' in fails(capsys, main, '--resume')
+
+
+# ---- sets of photographs ------------------------------------------------------------------------
+
+def prepared(folder, *options):
+    args, _ = training.parse(training.make_parser(), ['--batch-size', '2', '--train', *options])
+    args.images = folder
+    return prepare(args, {'neutral': ARRAYS}, SKELETON)
+
+
+def test_the_end_of_the_first_set_validates(tmp_path, capsys):
+    path = annotations(tmp_path, has_smpl=np.array([1, 1, 1]))
+    batches, val_batches, constant = prepared(tmp_path, f'{path}:3', f'{path}:1')
+    assert [len(part) for part in batches.sets] == [2, 3] and batches.counts.tolist() == [3, 1]
+    held_out, = val_batches
+    plain = People(path, ARRAYS, tmp_path)[2]
+    for key, value in plain.items():
+        assert torch.equal(held_out[key][0], value), key  # not augmented
+    assert constant.shape == (17, 3) and constant.isfinite().all()
+    assert 'without' not in capsys.readouterr().out
+
+
+def test_a_set_without_bodies_is_learnt_and_cannot_validate(tmp_path, capsys):
+    path = annotations(tmp_path, pose=None, shape=None, has_smpl=None)
+    with pytest.raises(ValueError, match='found neither pose and shape nor the 14 joints'):
+        prepared(tmp_path, str(path))
+    (tmp_path / 'val').mkdir()
+    other = annotations(tmp_path / 'val')
+    (tmp_path / 'val/images').rename(tmp_path / 'val/moved')
+    batches, val_batches, constant = prepared(tmp_path, str(path), '--val', str(other))
+    assert constant is None and batches.n_batches == 1
+    assert sum(len(batch['image']) for batch in val_batches) == 2
+    assert f'{other}: 1 samples without a true pose are not' in capsys.readouterr().out
+
+
+def test_photographs_to_validate_are_read_before_the_training(tmp_path):
+    path = annotations(tmp_path)
+    (tmp_path / 'val').mkdir()
+    other = annotations(tmp_path / 'val', imgname=np.array(['images/0.jpg', 'none.jpg', 'a.jpg']))
+    with pytest.raises(ValueError, match=f'{other}: found 2 of 3 images unreadable'):
+        prepared(tmp_path, str(path), '--val', str(other))
+    _, val_batches, _ = prepared(tmp_path, str(path), '--val', str(other), '--skip-unreadable')
+    assert len(val_batches.dataset) == 1
+
+
+@pytest.mark.slow
+def test_two_sets_of_photographs_are_learnt(tmp_path, here, capsys):
+    path = annotations(tmp_path, has_smpl=np.array([1, 1, 1]))
+    assert main(['--train', f'{path}:1', f'{path}:1', '--images', str(tmp_path), '--epochs', '1',
+                 '--batch-size', '2', '--device', 'cpu', '--out', 'photos']) == 0
+    assert load_model('photos', CPU)[1]['options']['rendered'] is False
+
+
+# ---- several processes --------------------------------------------------------------------------
+
+def test_the_batch_is_shared_by_all_processes(here, capsys, monkeypatch):
+    monkeypatch.setattr(training, 'N_RANKS', 3)
+    assert '--batch-size: found 64, expected a multiple of 3' in fails(capsys, main)
+
+
+def test_each_process_renders_its_share_of_the_people(here):
+    args, _ = training.parse(training.make_parser(), ['--people', '100', '--batch-size', '20'])
+    counts = []
+    for rank in (0, 1):
+        batches, *_ = prepare(args, {'neutral': ARRAYS}, SKELETON, rank, 2)
+        with closing(batches):
+            counts.append((batches.n, batches.batch_size, batches.seed))
+    assert counts == [(50, 10, 0), (50, 10, 1)]
+
+
+SCRIPT = '''
+import sys
+import torch
+sys.path[:0] = {paths!r}
+from made import gradients
+
+torch.distributed.init_process_group()
+found = gradients()
+if torch.distributed.get_rank() == 0:
+    torch.save(found, 'found.pt')
+torch.distributed.destroy_process_group()
+'''
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_gradients_of_one(tmp_path):
+    script = tmp_path / 'two.py'
+    script.write_text(SCRIPT.format(paths=[str(ROOT), str(Path(__file__).parent)]))
+    done = subprocess.run(
+        [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2',
+         script], cwd=tmp_path, capture_output=True, text=True,
+        env=os.environ | {'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''})
+    assert done.returncode == 0, done.stderr
+    for whole, halves in zip(gradients(), torch.load(tmp_path / 'found.pt'), strict=True):
+        torch.testing.assert_close(halves, whole, atol=1e-6, rtol=1e-3)
