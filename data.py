@@ -514,8 +514,8 @@ def check_root(joint_3d: np.ndarray) -> None:
                          f'about 1, with the root at (0, 0, -1); they seem to be {seems}')
     at_root = (np.abs(joint_3d - np.float32([0, 0, -1])) < 1e-6).all(axis=(0, 2))
     if at_root.any():
-        raise ValueError(f'key joint_3d: found joint {at_root.argmax()} always at (0, 0, -1): it is '
-                         f'the root, expected it left out of all keys, since it has no error')
+        raise ValueError(f'key joint_3d: found joint {at_root.argmax()} always at (0, 0, -1), '
+                         f'it is the root: it has no error, expected it left out of all keys')
 
 
 def settle_camera(data: dict) -> tuple[dict, str]:

@@ -447,7 +447,7 @@ def load_state(path) -> dict:
     try:
         state = torch.load(path, map_location='cpu', weights_only=True)
         whole = zipfile.ZipFile(path).testzip() is None  # torch does not compare checksums
-        if whole and state.keys() >= {'parts', 'random', 'random_cuda'}:
+        if whole and isinstance(state['parts'], dict) and 'random' in state:
             return state
     except FileNotFoundError as error:
         raise ValueError(f'--resume: found no {path}, expected the state of an unfinished '
