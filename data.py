@@ -16,269 +16,6 @@ from pathlib import Path
 
 import numpy as np
 
-# ---- reading a pickle ---------------------------------------------------------------------------
-# A pickle is a program that may call anything. Here it only describes: what it would call becomes
-# a _Call, and arrays are made of those by functions of ours, which check them.
-
-DEEPEST = 20    # values within values
-FREE = 500_000  # values that a file may hold beyond what its size allows
-NUMBERS = re.compile('b1|[iu][1248]|f[248]')  # the types of arrays
-PLAIN = {str, bytes, int, float, bool, type(None)}
-
-
-class _Call:
-    """A class or function that a pickle names or, with `args`, what comes of calling it."""
-
-    __slots__ = 'name', 'args', 'state', 'made', 'cost'
-
-    def __init__(self, name: str, args: tuple | None = None):
-        self.name, self.args, self.state, self.made = name, args, None, None
-
-
-class _Unpickler(pickle._Unpickler):  # the one in Python: of the one in C not every step is ours
-    """Follows a pickle and calls nothing; `known` tells which names may stand in it.
-
-    It hashes no tuple, since a deep one ends the process, and lays out no memory that the file
-    only promises to fill.
-    """
-
-    def __init__(self, raw: bytes, known):
-        super().__init__(io.BytesIO(raw), encoding='latin1')  # as Python 2 wrote bytes
-        self.known, self.room, self.size, self.memo = known, FREE + len(raw) // 4, len(raw), []
-
-    def find_class(self, module: str, name: str) -> _Call:
-        short = f'{module.partition(".")[0]}.{name}'  # numpy 1 and 2 differ in module
-        if not self.known(short):
-            raise ValueError(f'{module}.{name} is neither a numpy array nor a plain type')
-        return _Call(short)
-
-    def load_reduce(self):
-        args, function = self.stack.pop(), self.stack.pop()
-        if type(function) is not _Call or function.args is not None or type(args) is not tuple:
-            raise ValueError('a call of what is no function')
-        self.append(_Call(function.name, args))
-
-    def load_build(self):
-        state, call = self.stack.pop(), self.stack[-1]
-        if type(call) is not _Call or call.args is None or call.state is not None:
-            raise ValueError('a state of what has none')
-        call.state = state
-
-    def load_setitem(self):
-        value, key = self.stack.pop(), self.stack.pop()
-        self.update([key, value])
-
-    def load_setitems(self):
-        self.update(self.pop_mark())
-
-    def load_dict(self):
-        items = self.pop_mark()
-        self.append({})
-        self.update(items)
-
-    def update(self, items: list) -> None:
-        if type(self.stack[-1]) is not dict:
-            raise ValueError('a dictionary that is none')
-        self.stack[-1].update((key, value) for key, value in zip(items[::2], items[1::2])
-                              if type(key) in PLAIN)  # no other is a key of ours
-
-    def load_memoize(self):
-        self.memo.append(self.stack[-1])
-
-    def load_put(self):
-        self.put(int(self.readline()))
-
-    def load_binput(self):
-        self.put(self.read(1)[0])
-
-    def load_long_binput(self):
-        self.put(int.from_bytes(self.read(4), 'little'))
-
-    def put(self, number: int) -> None:  # a memo by numbers alone, for files that skip some too
-        if number > self.size:
-            raise ValueError(f'a value with the number {number}')
-        self.memo += [None] * (number + 1 - len(self.memo))
-        self.memo[number] = self.stack[-1]
-
-    def refuse(self):
-        raise ValueError('an opcode that no file of arrays needs')
-
-    load_empty_set = pickle._Unpickler.load_empty_list  # a set hashes what it holds
-    load_additems, load_frozenset = pickle._Unpickler.load_appends, pickle._Unpickler.load_list
-    load_bytearray8 = pickle._Unpickler.load_binbytes8  # whose size is not laid out before
-    load_newobj = load_reduce
-
-
-def _counted(step):
-    """A step that takes more memory than its bytes in the file: of those, lists of numbers have at
-    most one in four bytes."""
-    def counted(self):
-        self.room -= 1
-        if self.room < 0:
-            raise ValueError('more values than its size allows')
-        step(self)
-    return counted
-
-
-def _dispatch() -> dict:
-    """The steps of _Unpickler by opcode."""
-    refused = {'INST', 'OBJ', 'NEWOBJ_EX', 'EXT1', 'EXT2', 'EXT4', 'PERSID', 'BINPERSID', 'DUP',
-               'NEXT_BUFFER', 'READONLY_BUFFER', 'POP', 'POP_MARK'}
-    nests = {'EMPTY_LIST', 'EMPTY_SET', 'EMPTY_DICT', 'LIST', 'DICT', 'FROZENSET', 'TUPLE',
-             'TUPLE1', 'TUPLE2', 'TUPLE3', 'REDUCE', 'NEWOBJ'}
-    steps = {}
-    for code in pickletools.opcodes:
-        number, name = ord(code.code), f'load_{code.name.lower()}'
-        step = getattr(_Unpickler, name, pickle._Unpickler.dispatch[number])
-        step = _Unpickler.refuse if code.name in refused else step
-        steps[number] = _counted(step) if code.name in nests else step
-    return steps
-
-
-_Unpickler.dispatch = _dispatch()
-
-
-class Builder:
-    """Makes arrays and plain values of what a pickle describes, as many as `room` lets it.
-
-    `makers` holds for each name that may stand in the pickle, or for a whole package, a function
-    (builder, call) that makes what a call of it stands for. What is wrong raises nearly anything.
-    """
-
-    def __init__(self, makers: dict, room: int):
-        self.makers, self.room, self.depth = makers, room, 0
-
-    def maker(self, name: str):
-        """The function for a name or for its package, None where it may not stand in a pickle."""
-        return self.makers.get(name) or self.makers.get(name.partition('.')[0])
-
-    def spend(self, n: int) -> None:
-        self.room -= n
-        if self.room < 0:  # such as a list that holds another many times, and that a third
-            raise ValueError('more values than its size allows')
-
-    def make(self, value):
-        """Arrays, numbers, strings, bytes, None, and lists and dictionaries of them."""
-        self.spend(1)
-        if type(value) in PLAIN:
-            return value
-        if self.depth == DEEPEST:
-            raise ValueError(f'values nested more than {DEEPEST} deep')
-        self.depth += 1
-        try:
-            return self.nested(value)
-        finally:
-            self.depth -= 1
-
-    def nested(self, value):
-        if type(value) is dict:
-            return {key: self.make(item) for key, item in value.items()}
-        if type(value) is _Call:
-            return self.called(value)
-        if set(map(type, value)) <= PLAIN:  # most lists of numbers: no need to look at each
-            self.spend(len(value))
-            return list(value)
-        return [self.make(item) for item in value]
-
-    def called(self, call: _Call):
-        if call.made is None:
-            room = self.room
-            call.made = self.maker(call.name)(self, call)
-            self.spend(getattr(call.made, 'size', 1))
-            call.cost = room - self.room
-        else:
-            self.spend(call.cost)
-        return call.made
-
-
-def not_made(builder, call):
-    """The maker of what may stand in a pickle, but is no value."""
-    raise ValueError(f'a {call.name}')
-
-
-def _dtype(builder, call) -> np.dtype:
-    name, (_, order, *parts) = call.args[0], call.state or (3, '|', None, None, None)
-    if name in ('O', 'O8'):
-        return np.dtype(object)
-    if not NUMBERS.fullmatch(name) or parts[:3] != [None, None, None]:
-        raise ValueError(f'an array of {name}')
-    return np.dtype(name).newbyteorder(order)
-
-
-def _array(builder, dtype, shape, data, order='C') -> np.ndarray | list:
-    """The array that bytes hold, of objects the lists that a list holds, if the shape is theirs."""
-    dtype = builder.make(dtype)
-    if type(shape) is not tuple or not all(type(n) is int and n >= 0 for n in shape):
-        raise ValueError(f'an array of shape {shape}')
-    if type(data) is _Call:
-        data = builder.make(data)
-    elif type(data) is str:
-        data = data.encode('latin1')
-    size = 1 if dtype == object else dtype.itemsize
-    if len(data) != math.prod(shape) * size:
-        raise ValueError(f'{len(data) // size} values in an array of shape {shape}')
-    if dtype == object:
-        values = np.fromiter(builder.make(data), object, len(data))
-        return values.reshape(shape, order=order).tolist() if len(data) else []
-    return np.ndarray(shape, dtype, data, order=order).copy()
-
-
-def _reconstruct(builder, call) -> np.ndarray | list:
-    _, shape, dtype, by_columns, data = call.state
-    return _array(builder, dtype, shape, data, 'F' if by_columns is True else 'C')
-
-
-def _frombuffer(builder, call) -> np.ndarray:
-    data, dtype, shape, order = call.args
-    return _array(builder, dtype, shape, data, order)
-
-
-MAKERS = {'numpy.dtype': _dtype, 'numpy._reconstruct': _reconstruct,
-          'numpy._frombuffer': _frombuffer, 'numpy.ndarray': not_made,
-          'numpy.scalar': lambda builder, call: _array(builder, call.args[0], (), call.args[1])[()],
-          '_codecs.encode': lambda builder, call: call.args[0].encode('latin1'),
-          **{f'{package}.{name}': not_made for package in ('builtins', '__builtin__')
-             for name in ('object', 'set', 'frozenset', 'bytearray', 'complex')}}
-
-
-def read_pickle(path, keys, makers=MAKERS) -> dict:
-    """A pickled dictionary: its arrays, numbers and strings, and lists and dictionaries of them.
-
-    Nothing that the file names is called. The values of other keys than `keys` are not made but
-    None; `makers` as in Builder. Raises OSError for a file that cannot be opened and ValueError,
-    one line, for one that is damaged or holds something else.
-    """
-    try:
-        raw = Path(path).read_bytes()
-    except OSError as error:
-        raise type(error)(f'{path}: {error.strerror}, expected a pickled dictionary') from error
-    builder = Builder(makers, FREE + len(raw))
-    try:
-        found = _Unpickler(raw, builder.maker).load()
-        del raw
-        if type(found) is not dict:
-            kind = type(builder.make(found)).__name__
-    except Exception as error:  # a damaged pickle can raise nearly anything
-        raise ValueError(f'{path}: found no readable pickle ({one_line(error)}), expected a '
-                         f'dictionary of arrays') from error
-    if type(found) is not dict:
-        raise ValueError(f'{path}: found a {kind}, expected a dictionary of arrays')
-    for key, value in found.items():
-        try:
-            found[key] = builder.make(value) if key in keys else None
-        except Exception as error:
-            raise ValueError(f'{path}: key {key}: found {one_line(error)}, expected plain arrays '
-                             f'of numbers') from error
-    return found
-
-
-def one_line(error) -> str:
-    """What an error says in one line of printable characters, cut where it is long."""
-    text = ' '.join(str(error).split()) or type(error).__name__
-    text = ''.join(character if character.isprintable() else '?' for character in text)
-    return text if len(text) < 500 else f'{text[:500]}...'
-
-
 # ---- the dictionary -----------------------------------------------------------------------------
 
 TRAIN_FILE, TEST_FILE = 'data_train_lift.pkl', 'data_test_lift.pkl'
@@ -904,3 +641,266 @@ def _skeleton(angles: dict[str, np.ndarray], lengths: dict[str, np.ndarray]) -> 
     arms = np.stack([shoulder, elbow, wrist], axis=2) * mirror @ chest.mT + neck[:, None]
     trunk_joints = np.stack([spine, neck, head], axis=1)
     return np.concatenate([legs[1], legs[0], trunk_joints, *arms], axis=1)
+
+
+# ---- reading a pickle; you need not read this to use the lab ------------------------------------
+# A pickle is a program that may call anything. Here it only describes: what it would call becomes
+# a _Call, and arrays are made of those by functions of ours, which check them.
+
+DEEPEST = 20    # values within values
+FREE = 500_000  # values that a file may hold beyond what its size allows
+NUMBERS = re.compile('b1|[iu][1248]|f[248]')  # the types of arrays
+PLAIN = {str, bytes, int, float, bool, type(None)}
+
+
+class _Call:
+    """A class or function that a pickle names or, with `args`, what comes of calling it."""
+
+    __slots__ = 'name', 'args', 'state', 'made', 'cost'
+
+    def __init__(self, name: str, args: tuple | None = None):
+        self.name, self.args, self.state, self.made = name, args, None, None
+
+
+class _Unpickler(pickle._Unpickler):  # the one in Python: of the one in C not every step is ours
+    """Follows a pickle and calls nothing; `known` tells which names may stand in it.
+
+    It hashes no tuple, since a deep one ends the process, and lays out no memory that the file
+    only promises to fill.
+    """
+
+    def __init__(self, raw: bytes, known):
+        super().__init__(io.BytesIO(raw), encoding='latin1')  # as Python 2 wrote bytes
+        self.known, self.room, self.size, self.memo = known, FREE + len(raw) // 4, len(raw), []
+
+    def find_class(self, module: str, name: str) -> _Call:
+        short = f'{module.partition(".")[0]}.{name}'  # numpy 1 and 2 differ in module
+        if not self.known(short):
+            raise ValueError(f'{module}.{name} is neither a numpy array nor a plain type')
+        return _Call(short)
+
+    def load_reduce(self):
+        args, function = self.stack.pop(), self.stack.pop()
+        if type(function) is not _Call or function.args is not None or type(args) is not tuple:
+            raise ValueError('a call of what is no function')
+        self.append(_Call(function.name, args))
+
+    def load_build(self):
+        state, call = self.stack.pop(), self.stack[-1]
+        if type(call) is not _Call or call.args is None or call.state is not None:
+            raise ValueError('a state of what has none')
+        call.state = state
+
+    def load_setitem(self):
+        value, key = self.stack.pop(), self.stack.pop()
+        self.update([key, value])
+
+    def load_setitems(self):
+        self.update(self.pop_mark())
+
+    def load_dict(self):
+        items = self.pop_mark()
+        self.append({})
+        self.update(items)
+
+    def update(self, items: list) -> None:
+        if type(self.stack[-1]) is not dict:
+            raise ValueError('a dictionary that is none')
+        self.stack[-1].update((key, value) for key, value in zip(items[::2], items[1::2])
+                              if type(key) in PLAIN)  # no other is a key of ours
+
+    def load_memoize(self):
+        self.memo.append(self.stack[-1])
+
+    def load_put(self):
+        self.put(int(self.readline()))
+
+    def load_binput(self):
+        self.put(self.read(1)[0])
+
+    def load_long_binput(self):
+        self.put(int.from_bytes(self.read(4), 'little'))
+
+    def put(self, number: int) -> None:  # a memo by numbers alone, for files that skip some too
+        if number > self.size:
+            raise ValueError(f'a value with the number {number}')
+        self.memo += [None] * (number + 1 - len(self.memo))
+        self.memo[number] = self.stack[-1]
+
+    def refuse(self):
+        raise ValueError('an opcode that no file of arrays needs')
+
+    load_empty_set = pickle._Unpickler.load_empty_list  # a set hashes what it holds
+    load_additems, load_frozenset = pickle._Unpickler.load_appends, pickle._Unpickler.load_list
+    load_bytearray8 = pickle._Unpickler.load_binbytes8  # whose size is not laid out before
+    load_newobj = load_reduce
+
+
+def _counted(step):
+    """A step that takes more memory than its bytes in the file: of those, lists of numbers have at
+    most one in four bytes."""
+    def counted(self):
+        self.room -= 1
+        if self.room < 0:
+            raise ValueError('more values than its size allows')
+        step(self)
+    return counted
+
+
+def _dispatch() -> dict:
+    """The steps of _Unpickler by opcode."""
+    refused = {'INST', 'OBJ', 'NEWOBJ_EX', 'EXT1', 'EXT2', 'EXT4', 'PERSID', 'BINPERSID', 'DUP',
+               'NEXT_BUFFER', 'READONLY_BUFFER', 'POP', 'POP_MARK'}
+    nests = {'EMPTY_LIST', 'EMPTY_SET', 'EMPTY_DICT', 'LIST', 'DICT', 'FROZENSET', 'TUPLE',
+             'TUPLE1', 'TUPLE2', 'TUPLE3', 'REDUCE', 'NEWOBJ'}
+    steps = {}
+    for code in pickletools.opcodes:
+        number, name = ord(code.code), f'load_{code.name.lower()}'
+        step = getattr(_Unpickler, name, pickle._Unpickler.dispatch[number])
+        step = _Unpickler.refuse if code.name in refused else step
+        steps[number] = _counted(step) if code.name in nests else step
+    return steps
+
+
+_Unpickler.dispatch = _dispatch()
+
+
+class Builder:
+    """Makes arrays and plain values of what a pickle describes, as many as `room` lets it.
+
+    `makers` holds for each name that may stand in the pickle, or for a whole package, a function
+    (builder, call) that makes what a call of it stands for. What is wrong raises nearly anything.
+    """
+
+    def __init__(self, makers: dict, room: int):
+        self.makers, self.room, self.depth = makers, room, 0
+
+    def maker(self, name: str):
+        """The function for a name or for its package, None where it may not stand in a pickle."""
+        return self.makers.get(name) or self.makers.get(name.partition('.')[0])
+
+    def spend(self, n: int) -> None:
+        self.room -= n
+        if self.room < 0:  # such as a list that holds another many times, and that a third
+            raise ValueError('more values than its size allows')
+
+    def make(self, value):
+        """Arrays, numbers, strings, bytes, None, and lists and dictionaries of them."""
+        self.spend(1)
+        if type(value) in PLAIN:
+            return value
+        if self.depth == DEEPEST:
+            raise ValueError(f'values nested more than {DEEPEST} deep')
+        self.depth += 1
+        try:
+            return self.nested(value)
+        finally:
+            self.depth -= 1
+
+    def nested(self, value):
+        if type(value) is dict:
+            return {key: self.make(item) for key, item in value.items()}
+        if type(value) is _Call:
+            return self.called(value)
+        if set(map(type, value)) <= PLAIN:  # most lists of numbers: no need to look at each
+            self.spend(len(value))
+            return list(value)
+        return [self.make(item) for item in value]
+
+    def called(self, call: _Call):
+        if call.made is None:
+            room = self.room
+            call.made = self.maker(call.name)(self, call)
+            self.spend(getattr(call.made, 'size', 1))
+            call.cost = room - self.room
+        else:
+            self.spend(call.cost)
+        return call.made
+
+
+def not_made(builder, call):
+    """The maker of what may stand in a pickle, but is no value."""
+    raise ValueError(f'a {call.name}')
+
+
+def _dtype(builder, call) -> np.dtype:
+    name, (_, order, *parts) = call.args[0], call.state or (3, '|', None, None, None)
+    if name in ('O', 'O8'):
+        return np.dtype(object)
+    if not NUMBERS.fullmatch(name) or parts[:3] != [None, None, None]:
+        raise ValueError(f'an array of {name}')
+    return np.dtype(name).newbyteorder(order)
+
+
+def _array(builder, dtype, shape, data, order='C') -> np.ndarray | list:
+    """The array that bytes hold, of objects the lists that a list holds, if the shape is theirs."""
+    dtype = builder.make(dtype)
+    if type(shape) is not tuple or not all(type(n) is int and n >= 0 for n in shape):
+        raise ValueError(f'an array of shape {shape}')
+    if type(data) is _Call:
+        data = builder.make(data)
+    elif type(data) is str:
+        data = data.encode('latin1')
+    size = 1 if dtype == object else dtype.itemsize
+    if len(data) != math.prod(shape) * size:
+        raise ValueError(f'{len(data) // size} values in an array of shape {shape}')
+    if dtype == object:
+        values = np.fromiter(builder.make(data), object, len(data))
+        return values.reshape(shape, order=order).tolist() if len(data) else []
+    return np.ndarray(shape, dtype, data, order=order).copy()
+
+
+def _reconstruct(builder, call) -> np.ndarray | list:
+    _, shape, dtype, by_columns, data = call.state
+    return _array(builder, dtype, shape, data, 'F' if by_columns is True else 'C')
+
+
+def _frombuffer(builder, call) -> np.ndarray:
+    data, dtype, shape, order = call.args
+    return _array(builder, dtype, shape, data, order)
+
+
+MAKERS = {'numpy.dtype': _dtype, 'numpy._reconstruct': _reconstruct,
+          'numpy._frombuffer': _frombuffer, 'numpy.ndarray': not_made,
+          'numpy.scalar': lambda builder, call: _array(builder, call.args[0], (), call.args[1])[()],
+          '_codecs.encode': lambda builder, call: call.args[0].encode('latin1'),
+          **{f'{package}.{name}': not_made for package in ('builtins', '__builtin__')
+             for name in ('object', 'set', 'frozenset', 'bytearray', 'complex')}}
+
+
+def read_pickle(path, keys, makers=MAKERS) -> dict:
+    """A pickled dictionary: its arrays, numbers and strings, and lists and dictionaries of them.
+
+    Nothing that the file names is called. The values of other keys than `keys` are not made but
+    None; `makers` as in Builder. Raises OSError for a file that cannot be opened and ValueError,
+    one line, for one that is damaged or holds something else.
+    """
+    try:
+        raw = Path(path).read_bytes()
+    except OSError as error:
+        raise type(error)(f'{path}: {error.strerror}, expected a pickled dictionary') from error
+    builder = Builder(makers, FREE + len(raw))
+    try:
+        found = _Unpickler(raw, builder.maker).load()
+        del raw
+        if type(found) is not dict:
+            kind = type(builder.make(found)).__name__
+    except Exception as error:  # a damaged pickle can raise nearly anything
+        raise ValueError(f'{path}: found no readable pickle ({one_line(error)}), expected a '
+                         f'dictionary of arrays') from error
+    if type(found) is not dict:
+        raise ValueError(f'{path}: found a {kind}, expected a dictionary of arrays')
+    for key, value in found.items():
+        try:
+            found[key] = builder.make(value) if key in keys else None
+        except Exception as error:
+            raise ValueError(f'{path}: key {key}: found {one_line(error)}, expected plain arrays '
+                             f'of numbers') from error
+    return found
+
+
+def one_line(error) -> str:
+    """What an error says in one line of printable characters, cut where it is long."""
+    text = ' '.join(str(error).split()) or type(error).__name__
+    text = ''.join(character if character.isprintable() else '?' for character in text)
+    return text if len(text) < 500 else f'{text[:500]}...'
