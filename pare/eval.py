@@ -170,9 +170,10 @@ def report(found: dict, kept: dict, bodies: dict, rendered: bool) -> None:
     line('MPJPE', 1000 * cal_mpjpe(found['all_found'], truth), 'mm', note)
     line('PA-MPJPE', 1000 * cal_pa_mpjpe(found['all_found'], truth), 'mm',
          'the same after Procrustes alignment')
-    gender = 'of the gender in the file' if len(bodies) > 1 else 'neutral'
+    source = ('S' if found['vertices'].isnan().all() else 'bodies of the gender in the file'
+              if len(bodies) > 1 else 'neutral bodies')
     line('MPJPE 14', 1000 * cal_mpjpe(found['found'], found['true']), 'mm',
-         f'the 14 joints of 3DPW, pelvis = regressor row 0, true bodies {gender}')
+         f'the 14 joints of 3DPW, pelvis = regressor row 0, truth: {source}')
     line('PA 14', 1000 * cal_pa_mpjpe(found['found'], found['true']), 'mm',
          'the same after Procrustes alignment')
     if not found['vertices'].isnan().all():

@@ -49,6 +49,10 @@ def interrupted(monkeypatch, *options, epoch=2) -> None:
         assert main([*TINY, *options]) == 130
 
 
+def interrupt(*_, **__):
+    raise KeyboardInterrupt
+
+
 # ---- the loop -----------------------------------------------------------------------------------
 
 class Again:
@@ -160,7 +164,8 @@ def test_a_training_leaves_weights_and_charts_and_no_state(trained):
 
 
 def test_a_resumed_training_ends_with_the_same_bits(trained, here, monkeypatch, capsys):
-    """Interrupted in its second epoch; what it was to replace stays until it is finished."""
+    """Interrupted in its second epoch and before it wrote its weights; what these are to replace
+    stays until then."""
     (here / 'cut').write_bytes(b'older weights')
     interrupted(monkeypatch, '--out', 'cut', '--plots', 'plots')
     error = capsys.readouterr().err
@@ -168,7 +173,11 @@ def test_a_resumed_training_ends_with_the_same_bits(trained, here, monkeypatch, 
     assert (here / 'cut').read_bytes() == b'older weights' and (here / 'cut.state').exists()
     assert "--resume: found options that are not those of cut.state, expected" in fails(
         capsys, main, '--out', 'cut', '--resume', '--seed', '7')
-    assert main(['--resume', '--out', 'cut', '--plots', 'plots']) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(training, 'finish', interrupt)
+        assert main(['--resume', '--out', 'cut', '--plots', 'plots']) == 130
+    assert (here / 'cut').read_bytes() == b'older weights'
+    assert main(['--resume', '--out', 'cut', '--plots', 'plots']) == 0  # nothing is left to learn
     assert same(weights('cut'), weights(trained.out)) and not (here / 'cut.state').exists()
     rows, whole = ([line.split(',')[:-1] for line in (folder / 'history.csv').read_text()
                     .splitlines()] for folder in (here / 'plots', trained.plots))
