@@ -159,8 +159,9 @@ def bodies_of(args: argparse.Namespace) -> dict[str, dict]:
 def report(found: dict, kept: dict, bodies: dict, rendered: bool) -> list[tuple]:
     """Prints the errors, each with what it is of; returns their names, values and units."""
     joints, truth = complete(found['all'])
-    resolution, gender = kept['options']['resolution'], (
-        'of the gender in the file' if len(bodies) > 1 else 'neutral')
+    resolution, source = kept['options']['resolution'], (
+        'S' if found['vertices'].isnan().all() else 'bodies of the gender in the file'
+        if len(bodies) > 1 else 'neutral bodies')
     note, constant = f'{truth.shape[1]} joints of Human3.6M from the pelvis', kept['mean_pose']
     rows = []
     if constant is not None and constant.shape == truth.shape[1:]:
@@ -171,7 +172,7 @@ def report(found: dict, kept: dict, bodies: dict, rendered: bool) -> list[tuple]
     rows += [('MPJPE', 1000 * cal_mpjpe(joints, truth), 'mm', note),
              ('PA-MPJPE', 1000 * cal_pa_mpjpe(joints, truth), 'mm', 'after Procrustes alignment'),
              ('MPJPE 14', 1000 * cal_mpjpe(found['found'], found['true']), 'mm',
-              f'the 14 joints of 3DPW, pelvis = regressor row 0, true bodies {gender}'),
+              f'the 14 joints of 3DPW, pelvis = regressor row 0, truth: {source}'),
              ('PA 14', 1000 * cal_pa_mpjpe(found['found'], found['true']), 'mm',
               'after Procrustes alignment'),
              ('vertices', 1000 * found['vertices'].nanmean(), 'mm', 'all vertices, not aligned'),

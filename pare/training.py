@@ -58,7 +58,7 @@ def fit(model: nn.Module, batches, skeleton: Skeleton, epochs: int, lr: float, w
         part_epochs: int, squared: bool = False, average: bool = False, muon: bool = True,
         state: dict | None = None):
     """Trains by the weighted sum of `losses`; yields each epoch's row, the network to keep and what
-    a state needs.
+    a state needs; where a state leaves no epoch to learn, no row.
 
     `batches` is a Mixture, Rendered or what has their attributes. After part_epochs the part
     loss is left out. `average` keeps the moving average of the weights. Goes on from a state of
@@ -76,6 +76,7 @@ def fit(model: nn.Module, batches, skeleton: Skeleton, epochs: int, lr: float, w
                                                      ('scheduler', schedulers))
         for number, part in enumerate(group)}
     begun = restore(parts, state)['epoch'] if state else 0
+    best = averaged.module if average else model
     for epoch in range(begun + 1, epochs + 1):
         model.train()
         start, totals = time.perf_counter(), dict.fromkeys(weights, 0.)
@@ -102,7 +103,9 @@ def fit(model: nn.Module, batches, skeleton: Skeleton, epochs: int, lr: float, w
                              f'one; a smaller --lr may help')
         seconds = time.perf_counter() - start
         row['images_per_s'] = N_RANKS * batches.n_batches * batches.batch_size / seconds
-        yield row, averaged.module if average else model, parts
+        yield row, best, parts
+    if begun == epochs:  # stopped after its last epoch
+        yield {}, best, parts
 
 
 def all_terms(model: nn.Module, learner: nn.Module, batch: dict, skeleton: Skeleton, squared: bool,
@@ -177,6 +180,8 @@ def train(args: argparse.Namespace, state: dict | None) -> None:
         for row, best, parts in fit(model, batches, skeleton, args.epochs, args.lr,
                                     WEIGHTS[args.size], args.part_epochs or args.epochs,
                                     args.size == 'full', args.average, args.size == 'small', state):
+            if not row:
+                continue
             row |= validate(best, val_batches, skeleton, device, args.resolution)
             history.append([row[column] for column in COLUMNS])
             if first:

@@ -153,7 +153,7 @@ def test_a_set_with_s_alone_is_scored_by_it(trained, here, capsys, monkeypatch):
     assert main([str(trained.out), '--data', str(path), '--images', str(here)]) == 0
     output = capsys.readouterr().out
     assert '2 samples; 1 without truth are left out' in output
-    assert 'MPJPE' in output and 'vertices' not in output and 'nan' not in output
+    assert 'truth: S' in output and 'vertices' not in output and 'nan' not in output
 
 
 def bodies_in(folder) -> Path:

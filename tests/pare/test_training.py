@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 from contextlib import closing
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,10 @@ def interrupted(monkeypatch, *options, epoch=2) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(Rendered, 'epoch', epoch_of)
         assert main([*TINY, *options]) == 130
+
+
+def interrupt(*_, **__):
+    raise KeyboardInterrupt
 
 
 # ---- the loop -----------------------------------------------------------------------------------
@@ -132,6 +137,18 @@ def test_in_bfloat16_places_and_attention_stay_exact(batch, monkeypatch):
     assert not torch.equal(output['places'], found[False][0]['places'])
 
 
+def test_a_terminal_shows_one_line_that_is_overwritten(batch, capsys, monkeypatch):
+    assert len(list(training.live(3, Again(batch, 10)))) == 10
+    assert capsys.readouterr().out == ''
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.stdout, 'isatty', lambda: True)
+        patch.setattr(training.time, 'perf_counter', count(step=.15).__next__)  # seconds a batch
+        list(training.live(3, Again(batch, 10)))
+    _, *shown = capsys.readouterr().out.split('\r')
+    assert len(shown) == 5 and not any('\n' in line for line in shown)
+    assert 'batch 2 of 10, epoch ends in 0:00:01' in shown[0] and '0:00:00' in shown[-1]
+
+
 @pytest.mark.slow
 def test_the_full_network_makes_a_step(small):
     torch.manual_seed(0)
@@ -160,7 +177,8 @@ def test_a_training_leaves_weights_and_charts_and_no_state(trained):
 
 
 def test_a_resumed_training_ends_with_the_same_bits(trained, here, monkeypatch, capsys):
-    """Interrupted in its second epoch; what it was to replace stays until it is finished."""
+    """Interrupted in its second epoch and before it wrote its weights; what these are to replace
+    stays until then."""
     (here / 'cut').write_bytes(b'older weights')
     interrupted(monkeypatch, '--out', 'cut', '--plots', 'plots')
     error = capsys.readouterr().err
@@ -168,7 +186,11 @@ def test_a_resumed_training_ends_with_the_same_bits(trained, here, monkeypatch, 
     assert (here / 'cut').read_bytes() == b'older weights' and (here / 'cut.state').exists()
     assert "--resume: found options that are not those of cut.state, expected" in fails(
         capsys, main, '--out', 'cut', '--resume', '--seed', '7')
-    assert main(['--resume', '--out', 'cut', '--plots', 'plots']) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(training, 'finish', interrupt)
+        assert main(['--resume', '--out', 'cut', '--plots', 'plots']) == 130
+    assert (here / 'cut').read_bytes() == b'older weights'
+    assert main(['--resume', '--out', 'cut', '--plots', 'plots']) == 0  # nothing is left to learn
     assert same(weights('cut'), weights(trained.out)) and not (here / 'cut.state').exists()
     rows, whole = ([line.split(',')[:-1] for line in (folder / 'history.csv').read_text()
                     .splitlines()] for folder in (here / 'plots', trained.plots))
