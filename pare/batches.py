@@ -27,9 +27,12 @@ def prepare(args: argparse.Namespace, bodies: dict, skeleton: Skeleton, rank: in
                            args.epochs)
         return batches, rendered_val(args.resolution), rendered_mean(args.seed, skeleton)
     sets, shares = [], []
-    for number, (path, share) in enumerate(map(share_of, args.train)):
-        sets.append(People(path, bodies['neutral'], args.images, args.resolution, args.seed,
-                           None if number else args.fits))
+    n_sets = len(args.train)
+    folders = one_each('images', args.images, n_sets + bool(args.val))
+    fits = one_each('fits', args.fits, n_sets)
+    for (path, share), folder, fit in zip(map(share_of, args.train), folders, fits):
+        sets.append(People(path, bodies['neutral'], folder, args.resolution, args.seed,
+                           None if fit == '-' else fit))
         leave_out_unreadable(sets[-1], args.skip_unreadable)
         if len(bodies) > 1:
             sets[-1].take_genders(bodies)
@@ -38,7 +41,7 @@ def prepare(args: argparse.Namespace, bodies: dict, skeleton: Skeleton, rank: in
               if part.set['has_smpl'].any()] for key in ('shape', 'rotations')]
     constant = mean_pose(*map(torch.cat, known), skeleton) if known[0] else None
     if args.val:
-        val_set = People(args.val, bodies['neutral'], args.images, args.resolution)
+        val_set = People(args.val, bodies['neutral'], folders[-1], args.resolution)
         leave_out_unreadable(val_set, args.skip_unreadable)
     elif len(sets[0]) < 2:
         raise ValueError(f'{sets[0].path}: found 1 sample, expected more, to train on and to '
@@ -65,6 +68,14 @@ def share_of(name: str) -> tuple[str, float | None]:
     except ValueError:
         raise ValueError(f'--train: found share {share} of {path}, expected a number above '
                          f'0') from None
+
+
+def one_each(name: str, given: list[str], n: int) -> list[str]:
+    """The n values of an option that names one for all sets, or one each. Raises ValueError for
+    another number."""
+    if len(given) not in (1, n):
+        raise ValueError(f'--{name}: found {len(given)}, expected 1 or {n}, one for each set')
+    return given * n if len(given) == 1 else given
 
 
 def rendered_mean(seed: int, skeleton: Skeleton) -> torch.Tensor:

@@ -199,6 +199,8 @@ def say_what(args, model, val_batches, constant, skeleton) -> None:
     truth = torch.cat([true_joints(to(device, batch), skeleton).cpu() for batch in val_batches])
     what = ', '.join(args.train) if args.train else (
         f'{args.people:,} people rendered for each epoch, each shown {PASSES} times')
+    if skeleton.missing():
+        print(skeleton.missing())
     n_parameters = sum(weights.numel() for weights in model.parameters())
     products = 'bfloat16' if has_bfloat16(device) else 'float32'
     print(f'data: {what}; {len(truth):,} other people to validate\n'
@@ -243,15 +245,17 @@ def make_parser() -> argparse.ArgumentParser:
     option = parser.add_argument
     option('--train', nargs='+', metavar='FILE[:SHARE]', help='sets of photographs, .npz, and '
            'their shares of a batch; else people are rendered')
+    option('--images', nargs='+', default=['.'], metavar='FOLDER',
+           help='where imgname begins: one for all sets, or one each, that of --val last')
+    option('--fits', nargs='+', default=['-'], metavar='FILE',
+           help='pose and shape for samples without: one for each set, - for none')
     for name, text in (('val', 'else the last 5 %% of the first set'),
-                       ('fits', 'pose and shape of the first set'),
                        ('init', 'weights of the backbone')):
         option(f'--{name}', type=Path, metavar='FILE', help=text)
     body = parser.add_mutually_exclusive_group().add_argument
     body('--body', type=Path, metavar='FILE', help='SMPL model, with --train; else a stand-in')
     body('--body-dir', type=Path, metavar='FOLDER',
          help='SMPL_NEUTRAL, _MALE and _FEMALE, for sets that tell the gender')
-    option('--images', type=Path, default=Path(), metavar='FOLDER', help='where imgname begins')
     option('--skip-unreadable', action='store_true', help='leave out images that cannot be read')
     option('--size', choices=tuple(DEFAULTS), default='small',
            help='ResNet-18 for rendered people, or the full ResNet-50')

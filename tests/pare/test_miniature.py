@@ -41,7 +41,7 @@ def test_from_the_files_of_the_field_to_an_error(folder, capsys):
     assert files.main(['convert-3dpw', 'sequenceFiles', '3dpw.npz']) == 0
     assert training.main([
         '--body', 'smpl/SMPL_NEUTRAL.pkl', '--init', 'resnet.pth', '--train', 'mpii.npz:0.7',
-        '3dpw.npz:0.3', '--val', '3dpw.npz', '--fits', 'mpii_fits.npy', '--epochs', '1',
+        '3dpw.npz:0.3', '--val', '3dpw.npz', '--fits', 'mpii_fits.npy', '-', '--epochs', '1',
         '--batch-size', '4', '--resolution', '64', '--device', 'cpu', '--out', 'mine',
         '--plots', 'plots']) == 0
     assert '0 weights of the backbone missing' in capsys.readouterr().out

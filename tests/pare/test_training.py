@@ -232,8 +232,8 @@ def test_a_state_of_something_else_is_refused(here, capsys):
 # ---- sets of photographs ------------------------------------------------------------------------
 
 def prepared(folder, *options):
-    args, _ = training.parse(training.make_parser(), ['--batch-size', '2', '--train', *options])
-    args.images = folder
+    args, _ = training.parse(training.make_parser(), [
+        '--batch-size', '2', '--images', str(folder), '--train', *options])
     return prepare(args, {'neutral': ARRAYS}, SKELETON)
 
 
@@ -247,6 +247,24 @@ def test_the_end_of_the_first_set_validates(tmp_path, capsys):
         assert torch.equal(held_out[key][0], value), key  # not augmented
     assert constant.shape == (17, 3) and constant.isfinite().all()
     assert 'without' not in capsys.readouterr().out
+
+
+def test_each_set_has_its_folder_and_its_fits(tmp_path):
+    paths, folders = [], [tmp_path / name for name in 'abc']
+    for number, folder in enumerate(folders):
+        folder.mkdir()
+        paths.append(str(annotations(folder, has_smpl=np.zeros(3))))
+        fits = np.zeros((3, 82), np.float32)
+        fits[:, 72] = number + 1
+        np.save(folder / 'fits.npy', fits)
+    val = str(annotations(folders[2]))
+    options = ('--fits', '-', str(folders[1] / 'fits.npy'), '--val', val)
+    batches, _, _ = prepared(tmp_path, *paths[:2], *options, '--images', *map(str, folders))
+    assert [part.images for part in batches.sets] == folders[:2]
+    assert [part.set['has_smpl'].tolist() for part in batches.sets] == [[False] * 3, [True] * 3]
+    assert batches.sets[1].set['shape'][:, 0].tolist() == [2, 2, 2]
+    with pytest.raises(ValueError, match='--images: found 2, expected 1 or 3, one for each set'):
+        prepared(tmp_path, *paths[:2], *options, '--images', *map(str, folders[:2]))
 
 
 def test_a_set_without_bodies_is_learnt_and_cannot_validate(tmp_path, capsys):
