@@ -20,7 +20,7 @@ def people(tmp_path_factory):
     return path
 
 
-class Here:
+class AtOnce:
     """In place of the process that renders: it renders at once, and here."""
 
     def __init__(self, *_):
@@ -43,7 +43,7 @@ def make_small(patch) -> None:
     patch.setattr(training, 'N_SKELETONS', 16)
     patch.setattr(training, 'has_bfloat16', lambda device: False)
     patch.setattr(scoring, 'N_TEST', 40)
-    patch.setattr(rendering, 'ProcessPoolExecutor', Here)
+    patch.setattr(rendering, 'ProcessPoolExecutor', AtOnce)
 
 
 @pytest.fixture
