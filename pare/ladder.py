@@ -10,7 +10,7 @@ import argparse
 import sys
 import time
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -42,24 +42,35 @@ COLUMNS = ('samples', 'seconds', 'mpjpe', 'pa_mpjpe', 'learnt', 'hidden', 'pixel
 
 @dataclass(frozen=True)
 class Rung:
-    """What is trained; `times` as many epochs as the others, `off` are terms that it lacks."""
+    """What is trained, `times` as many epochs as the others; `weights` are of terms of the loss
+    that differ from the default's, `changes` of the size of the network, as in `build`."""
     kind: str = 'pare'
     placed: bool = True
     shared: bool = False
-    off: tuple[str, ...] = ()
     times: float = 1.
     average: bool = False
+    squared: bool = False
+    muon: bool = True
+    weights: dict = field(default_factory=dict)
+    changes: dict = field(default_factory=dict)
 
 
-WITHOUT = ('places', 'skeletons')
-RUNGS = {'ResNet and MLP': Rung('mlp', off=('parts', *WITHOUT)),
-         'ResNet and MLP, as long as attention': Rung('mlp', off=('parts', *WITHOUT), times=1.4),
-         '+ branches and attention': Rung(placed=False, shared=True, off=('parts', *WITHOUT)),
-         '+ 24 MLPs': Rung(placed=False, off=('parts', *WITHOUT)),
-         '+ part loss': Rung(placed=False, off=WITHOUT),
-         '+ supervised places, seen by all': Rung(off=('skeletons',)),
-         '+ bodies without images (default)': Rung(),
+PLAIN = {'places': 0., 'skeletons': 0.}
+BLIND = PLAIN | {'parts': 0.}
+DEFAULT = '+ bodies without images (default)'
+RUNGS = {'ResNet and MLP': Rung('mlp', weights=BLIND),
+         'ResNet and MLP, twice as long': Rung('mlp', weights=BLIND, times=2.),
+         '+ branches and attention': Rung(placed=False, shared=True, weights=BLIND),
+         '+ 24 MLPs': Rung(placed=False, weights=BLIND),
+         '+ part loss': Rung(placed=False, weights=PLAIN),
+         '+ supervised places, seen by all': Rung(weights={'skeletons': 0.}),
+         DEFAULT: Rung(),
          '+ twice as long and averaged': Rung(times=2., average=True)}
+SQUARES = {'keypoints': 5., 'points_3d': 5., 'places': 5.}  # about as large as distances
+ABLATION = {'without skip connections': Rung(changes={'skips': False}),
+            'with maps half as wide': Rung(changes={'fine': False}),
+            'with squares for distances': Rung(squared=True, weights=SQUARES),
+            'with Adam alone': Rung(muon=False)}
 
 
 def climb(args: argparse.Namespace) -> None:
@@ -80,11 +91,12 @@ def climb(args: argparse.Namespace) -> None:
             joints = from_exact_keypoints(seed, test)
             add(table, FLOOR, seed, N_EXACT * EXACT_PASSES, time.perf_counter() - start,
                 test.score(joints))
-        for name, rung in RUNGS.items():
+        for name, rung in (RUNGS | (ABLATION if args.ablation else {})).items():
             if (name, seed) not in table:
                 add(table, name, seed,
                     *one_rung(args, name, rung, seed, test, val_batches, courses))
-    plots.draw_ladder(table.read(), args.folder / 'ladder.png')
+    ladder = {key: row for key, row in table.read().items() if key[0] not in ABLATION}
+    plots.draw_ladder(ladder, args.folder / 'ladder.png')
     plots.draw_courses(courses.read(), args.folder / 'ladder_history.png')
 
 
@@ -168,15 +180,15 @@ def one_rung(args, name: str, rung: Rung, seed: int, test: Test, val_batches,
              courses: Table) -> tuple:
     """Trains a rung and scores it on the test set: samples, seconds and errors."""
     torch.manual_seed(seed)
-    model = build(rung.kind, 'small', rung.placed, rung.shared)
+    model = build(rung.kind, 'small', rung.placed, rung.shared, **rung.changes)
     model.to(test.device, memory_format=torch.channels_last)
     settings, epochs = DEFAULTS['small'], round(rung.times * args.epochs)
-    weights = WEIGHTS['small'] | dict.fromkeys(rung.off, 0.)
+    weights = WEIGHTS['small'] | rung.weights
     seconds, start = 0., time.perf_counter()
     with closing(Rendered(args.people, settings['resolution'], seed, settings['batch_size'],
                           epochs)) as batches:
         for row, best, _ in fit(model, batches, test.skeleton, epochs, settings['lr'], weights,
-                                epochs, average=rung.average):
+                                epochs, rung.squared, rung.average, rung.muon):
             seconds += time.perf_counter() - start
             row |= validate(best, val_batches, test.skeleton, test.device,
                             settings['resolution'])
@@ -200,6 +212,7 @@ def main(argv=None) -> int:
            help='rendered for each epoch')
     option('--seeds', type=bounded(int, 0, 2 ** 31), nargs='+', default=[0, 1, 2], metavar='N',
            help='of weights and people')
+    option('--ablation', action='store_true', help='also the default without one thing each')
     option('--folder', type=Path, default=plots.REPORT, metavar='FOLDER',
            help='for tables and charts')
     option('--device', choices=('auto', 'cpu', 'cuda'), default='auto', help='auto: a GPU if any')

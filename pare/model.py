@@ -280,9 +280,11 @@ SIZES = {  # of the backbone, the branches with their steps, the MLPs of the par
              'hidden': [256], 'skips': False, 'mlp': 1024}}
 
 
-def build(kind: str, size: str, placed: bool = True, shared: bool = False) -> nn.Module:
-    """The regressor of a kind, mlp or pare, and of one of SIZES; placed and shared as in Pare."""
-    sizes = SIZES[size]
+def build(kind: str, size: str, placed: bool = True, shared: bool = False,
+          **changes) -> nn.Module:
+    """The regressor of a kind, mlp or pare, and of one of SIZES but for `changes`; placed and shared
+    as in Pare."""
+    sizes = SIZES[size] | changes
     backbone = ResNet(sizes['depth'], sizes['width'], sizes['fine'])
     if kind == 'mlp':
         return Plain(backbone, sizes['mlp'])

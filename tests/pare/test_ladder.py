@@ -1,4 +1,5 @@
 import csv
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -57,10 +58,14 @@ def test_exact_keypoints_are_the_projections_of_the_joints():
 
 
 def test_each_rung_lacks_what_the_next_adds():
-    assert all(set(rung.off) < set(WEIGHTS['small']) for rung in RUNGS.values())
+    every = RUNGS | ladder.ABLATION
+    assert all(set(rung.weights) < set(WEIGHTS['small']) for rung in every.values())
     *_, default, longer = RUNGS.values()
     assert default == Rung() and longer.times == 2 and longer.average
-    assert len(set(RUNGS.values())) == len(RUNGS)
+    assert all(one != two for one, two in combinations(every.values(), 2))
+    for rung in ladder.ABLATION.values():
+        model = ladder.build(rung.kind, 'small', rung.placed, rung.shared, **rung.changes)
+        assert model(torch.zeros(2, 3, 64, 64))['rotations'].shape == (2, 24, 3, 3)
 
 
 @pytest.mark.slow
@@ -68,8 +73,8 @@ def test_a_ladder_is_climbed_once(tmp_path, small, monkeypatch, capsys):
     monkeypatch.setattr(ladder, 'N_TEST', 20)
     monkeypatch.setattr(ladder, 'N_EXACT', 1000)
     some = {name: RUNGS[name] for name in ('ResNet and MLP', '+ branches and attention')}
-    monkeypatch.setattr(ladder, 'RUNGS', some | {'twice as long': Rung('mlp', off=(
-        'parts', 'places', 'skeletons'), times=2., average=True)})
+    monkeypatch.setattr(ladder, 'RUNGS', some | {'twice as long': Rung('mlp', weights=ladder.BLIND,
+                                                                     times=2., average=True)})
     options = ['--people', '100', '--epochs', '1', '--seeds', '0', '--device', 'cpu', '--folder',
                str(tmp_path)]
     fit = ladder.fit
