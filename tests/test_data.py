@@ -294,6 +294,9 @@ def test_a_link_stays_a_link(tmp_path):
     (tmp_path / 'link').symlink_to('a.pkl')
     save(tmp_path / 'link', GOOD)
     assert (tmp_path / 'link').is_symlink() and load(tmp_path / 'a.pkl').keys() == GOOD.keys()
+    (tmp_path / 'loop').symlink_to('loop')
+    save(tmp_path / 'loop', GOOD)  # a link to itself is no place to keep
+    assert load(tmp_path / 'loop').keys() == GOOD.keys()
 
 
 @pytest.mark.parametrize('n_samples', (3, 10, 25, 100, 1234))
@@ -363,6 +366,7 @@ def test_signs_of_real_motion_capture(mocap):
 
 VIEWS = sample(400, seed=4)
 ROT = VIEWS['rot'].reshape(-1, 3, 3)
+DOWN = np.diag([1, -1, -1])
 TRANSPOSED, INVERSE = ROT.mT.reshape(-1, 9), -np.vecmat(VIEWS['transl'], ROT)
 
 
@@ -495,6 +499,9 @@ def test_a_unit_of_transl_is_found():
     ({'transl': -VIEWS['transl']}, 'behind the camera.*with transl of the other sign'),
     ({'rot': TRANSPOSED, 'transl': INVERSE}, 'with rot and transl from view 2 to view 1'),
     ({'transl': INVERSE}, 'with transl from view 2 to view 1'),
+    ({'rot': (DOWN @ ROT @ DOWN).reshape(-1, 9), 'transl': VIEWS['transl'] @ DOWN,
+      'joint_2d_1': VIEWS['joint_2d_1'] * [1, -1], 'joint_2d_2': VIEWS['joint_2d_2'] * [1, -1]},
+     'behind the camera.*with both from the frame of OpenCV'),
     ({'rot': np.roll(VIEWS['rot'], 50, axis=0)}, r'within [\d.e+]+ times the spread.*= R V1 \+ t$'),
     ({'transl': VIEWS['transl'] * np.linspace(3, 6, 400)[:, None]}, 'from the camera .half of')))
 def test_views_that_do_not_belong_together(change, message):

@@ -15,7 +15,8 @@ from torch.optim.lr_scheduler import ExponentialLR, OneCycleLR
 import data
 import training
 from conftest import ROOT
-from data import LAB_FILES, TWO_VIEWS, find_bones, load, project, sample, save, settle_views
+from data import (LAB_FILES, TWO_VIEWS, find_bones, load, project, sample, save, second_view,
+                  settle_views)
 from metrics import cal_mpjpe
 from model import LiftModel
 from training import (Camera, Poses, as_poses, augment, cross, fit, image_error, main, prepare,
@@ -252,13 +253,25 @@ def test_samples_that_the_camera_does_not_explain_are_left_out_and_counted(here,
     (4500 * POSES['joint_3d'], 'at a depth of 4.49e.03 .* in another unit: divide by the distance'),
     (POSES['joint_3d'] + [0, 0, 1], 'about the root'),
     (1000 * (POSES['joint_3d'] + [0, 0, 1]), 'about the root'),
-    (POSES['joint_3d'] * [1, -1, -1], 'in the frame of OpenCV'),
-    (np.concatenate([POSES['joint_3d'][:, :14], np.tile([0, 0, -1.], (200, 1, 1))], axis=1),
-     'joint 14 always at .* it is the root')))
+    (POSES['joint_3d'] * [1, -1, -1], 'in the frame of OpenCV')))
 def test_joints_that_are_not_about_the_root_at_distance_1(here, capsys, joint_3d, message):
     save('odd.pkl', {**POSES, 'joint_3d': joint_3d})
     error = fails(capsys, '--data', 'odd.pkl')
     assert re.search(f'odd.pkl: key joint_3d: found .*{message}', error)
+
+
+@pytest.mark.parametrize('weak', (False, True))
+def test_a_root_among_the_joints_is_refused(here, capsys, weak):
+    """It has no error, and would make the mean over joints smaller."""
+    root = np.tile(np.float32([0, 0, -1]), (200, 1, 1))
+    root[:, :, :2] += np.random.default_rng(0).normal(0, 1e-4, (200, 1, 2))
+    image_2 = project(second_view(root, POSES['rot'], POSES['transl']), POSES['focal_len_2'])
+    images = project(root, POSES['focal_len_1']), image_2, root
+    with_root = {key: np.concatenate([POSES[key], joint], axis=1)
+                 for key, joint in zip(('joint_2d_1', 'joint_2d_2', 'joint_3d'), images)}
+    save('root.pkl', POSES | with_root)
+    error = fails(capsys, '--data', 'root.pkl', *(['--weak'] * weak))
+    assert 'root.pkl: found joint 15 always at (0, 0, -1)' in error
 
 
 @pytest.mark.parametrize('change, message', (
