@@ -9,8 +9,8 @@ import pytest
 
 import data
 from conftest import ROOT
-from data import (BONES, JOINTS, face_root, find_bones, find_focal, find_sign, fit_focal, load,
-                  project, ray_angle, ray_gap, sample, save, second_view, settle_views,
+from data import (BONES, JOINTS, atomic, face_root, find_bones, find_focal, find_sign, fit_focal,
+                  load, project, ray_angle, ray_gap, sample, save, second_view, settle_views,
                   smallest_rotation, split_blocks, triangulate)
 
 N = 8
@@ -287,6 +287,16 @@ def test_a_save_that_fails_keeps_the_old_file(tmp_path):
     with pytest.raises(Exception, match='pickle'):
         save(tmp_path / 'a.pkl', {'joint_3d': GOOD['joint_3d'], 'x': lambda: 0})
     assert load(tmp_path / 'a.pkl').keys() == GOOD.keys()
+    assert [path.name for path in tmp_path.iterdir()] == ['a.pkl']
+
+
+def test_two_may_write_to_one_file_at_once(tmp_path):
+    script = 'import data; data.save("a.pkl", {"a": 1})'
+    with atomic(tmp_path / 'a.pkl') as file:
+        subprocess.run([sys.executable, '-c', script], cwd=tmp_path, check=True,
+                       env=os.environ | {'PYTHONPATH': str(ROOT)})
+        file.write(b'the last')
+    assert (tmp_path / 'a.pkl').read_bytes() == b'the last'
     assert [path.name for path in tmp_path.iterdir()] == ['a.pkl']
 
 
