@@ -5,8 +5,13 @@
 """
 import argparse
 import os
+import signal
 import sys
 import warnings
+
+if __name__ == '__main__':  # while torch is imported, Ctrl-C ends in a line too
+    signal.signal(signal.SIGINT, lambda *_: os._exit(os.write(2, b'interrupted\n') and 130))
+
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +25,7 @@ from model import LiftModel, pick_device
 
 PIECE = 10_000  # poses that are scored at once
 FAR = 3.        # standard deviations from the training's 2D joints that call for a warning
+
 
 def load_model(path: Path, device: torch.device) -> LiftModel:
     """Reads the state_dict of a LiftModel of any size. Raises ValueError where the file is none."""
@@ -159,9 +165,11 @@ def main(argv=None) -> int:
     except (ValueError, OSError) as error:
         parser.error(str(error))
     except KeyboardInterrupt:
+        print('interrupted', file=sys.stderr)
         return 130
     return 0
 
 
 if __name__ == '__main__':
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(main())

@@ -14,6 +14,12 @@ def pytest_configure(config):
 
 
 @pytest.fixture
+def no_charts(monkeypatch):
+    """Charts are empty files: to draw them takes most of the time of many tests."""
+    monkeypatch.setattr('plots.save_figure', lambda figure, path: Path(path).touch())
+
+
+@pytest.fixture
 def mocap():
     """Real motion capture in the lab's format, where it is there."""
     if not MOCAP.exists():

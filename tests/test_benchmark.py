@@ -1,3 +1,5 @@
+from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -5,6 +7,7 @@ import torch
 from torch import nn
 
 import data
+from model import LiftModel
 from plots import benchmark
 from plots.benchmark import MARTINEZ, OURS, RECIPES, Martinez, build, optimise, products
 from training import as_poses
@@ -14,10 +17,11 @@ CPU = torch.device('cpu')
 
 @pytest.fixture
 def args(tmp_path, monkeypatch):
-    """300 poses, few rows, and a table of one's own."""
+    """300 poses, few rows, small networks, and a table of one's own."""
     monkeypatch.setattr(benchmark, 'sample', lambda n, seed: data.sample(300, seed))
+    rows, small = (OURS, MARTINEZ, 'without crossed poses'), partial(LiftModel, 1, 32)
     monkeypatch.setattr(benchmark, 'RECIPES',
-                        {row: RECIPES[row] for row in (OURS, MARTINEZ, 'without crossed poses')})
+                        {row: replace(RECIPES[row], network=small) for row in rows})
     return SimpleNamespace(name='synthetic', data=None, test=None, device='cpu', epochs=1, long=2,
                            seeds=[0, 1], table=tmp_path / 'a.csv')
 

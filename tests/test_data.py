@@ -9,8 +9,8 @@ import pytest
 
 import data
 from conftest import ROOT
-from data import (BONES, JOINTS, face_root, find_bones, find_focal, find_sign, fit_focal, load,
-                  project, ray_angle, ray_gap, sample, save, second_view, settle_views,
+from data import (BONES, JOINTS, atomic, face_root, find_bones, find_focal, find_sign, fit_focal,
+                  load, project, ray_angle, ray_gap, sample, save, second_view, settle_views,
                   smallest_rotation, split_blocks, triangulate)
 
 N = 8
@@ -290,10 +290,23 @@ def test_a_save_that_fails_keeps_the_old_file(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ['a.pkl']
 
 
+def test_two_may_write_to_one_file_at_once(tmp_path):
+    script = 'import data; data.save("a.pkl", {"a": 1})'
+    with atomic(tmp_path / 'a.pkl') as file:
+        subprocess.run([sys.executable, '-c', script], cwd=tmp_path, check=True,
+                       env=os.environ | {'PYTHONPATH': str(ROOT)})
+        file.write(b'the last')
+    assert (tmp_path / 'a.pkl').read_bytes() == b'the last'
+    assert [path.name for path in tmp_path.iterdir()] == ['a.pkl']
+
+
 def test_a_link_stays_a_link(tmp_path):
     (tmp_path / 'link').symlink_to('a.pkl')
     save(tmp_path / 'link', GOOD)
     assert (tmp_path / 'link').is_symlink() and load(tmp_path / 'a.pkl').keys() == GOOD.keys()
+    (tmp_path / 'loop').symlink_to('loop')
+    save(tmp_path / 'loop', GOOD)  # a link to itself is no place to keep
+    assert load(tmp_path / 'loop').keys() == GOOD.keys()
 
 
 @pytest.mark.parametrize('n_samples', (3, 10, 25, 100, 1234))
@@ -363,6 +376,7 @@ def test_signs_of_real_motion_capture(mocap):
 
 VIEWS = sample(400, seed=4)
 ROT = VIEWS['rot'].reshape(-1, 3, 3)
+DOWN = np.diag([1, -1, -1])
 TRANSPOSED, INVERSE = ROT.mT.reshape(-1, 9), -np.vecmat(VIEWS['transl'], ROT)
 
 
@@ -495,6 +509,9 @@ def test_a_unit_of_transl_is_found():
     ({'transl': -VIEWS['transl']}, 'behind the camera.*with transl of the other sign'),
     ({'rot': TRANSPOSED, 'transl': INVERSE}, 'with rot and transl from view 2 to view 1'),
     ({'transl': INVERSE}, 'with transl from view 2 to view 1'),
+    ({'rot': (DOWN @ ROT @ DOWN).reshape(-1, 9), 'transl': VIEWS['transl'] @ DOWN,
+      'joint_2d_1': VIEWS['joint_2d_1'] * [1, -1], 'joint_2d_2': VIEWS['joint_2d_2'] * [1, -1]},
+     'behind the camera.*with both from the frame of OpenCV'),
     ({'rot': np.roll(VIEWS['rot'], 50, axis=0)}, r'within [\d.e+]+ times the spread.*= R V1 \+ t$'),
     ({'transl': VIEWS['transl'] * np.linspace(3, 6, 400)[:, None]}, 'from the camera .half of')))
 def test_views_that_do_not_belong_together(change, message):

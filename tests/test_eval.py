@@ -29,11 +29,16 @@ def weights(**sizes):
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
+def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save(weights().state_dict(), 'liftModel')
     save('data_test_lift.pkl', POSES)
     return tmp_path
+
+
+@pytest.fixture
+def here(folder, no_charts):
+    return folder
 
 
 def fails(capsys, *options):
@@ -45,7 +50,7 @@ def fails(capsys, *options):
 
 
 @pytest.mark.parametrize('options', ((), ('liftModel',)))
-def test_scores(here, capsys, options):
+def test_scores(folder, capsys, options):
     assert main([*options, '--predict', 'out.npy']) == 0
     output = capsys.readouterr().out
     predicted = np.load('out.npy')
@@ -56,7 +61,7 @@ def test_scores(here, capsys, options):
         assert word in output
     error = np.linalg.norm(predicted - POSES['joint_3d'], axis=-1).mean(axis=0)
     assert f'RHip       {error[0]:.5f}' in output and f'RWrist     {error[14]:.5f}' in output
-    assert {path.name for path in (here / 'plots').iterdir()} == CHARTS
+    assert {path.name for path in (folder / 'plots').iterdir()} == CHARTS
 
 
 def test_a_file_without_ground_truth_is_lifted(here, capsys):
@@ -180,7 +185,7 @@ def test_mistakes_are_named_in_one_line(here, capsys, options, message):
 
 
 def test_the_shipped_weights_score_in_a_fresh_clone_as_the_readme_says(tmp_path, monkeypatch,
-                                                                      capsys):
+                                                                      capsys, no_charts):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(data, 'N_TRAIN', 20)
     main([str(ROOT / 'liftModel')])

@@ -1,4 +1,5 @@
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,7 +21,8 @@ def test_all_of_it_runs_small_and_goes_on_where_it_was(tmp_path, capsys, monkeyp
     monkeypatch.setattr(experiments, 'NOISES', (0., .005))
     monkeypatch.setattr(experiments, 'WAYS', (WAYS[0], WAYS[1], WAYS[-2]))
     monkeypatch.setattr(experiments, 'QUESTIONS', {
-        question: [group[0], group[-1]] for question, group in QUESTIONS.items()})
+        question: [replace(variant, hidden_layer=variant.hidden_layer // 16)
+                   for variant in (group[0], group[-1])] for question, group in QUESTIONS.items()})
     monkeypatch.setattr(sys, 'argv', ['experiments', '--poses', '300', '--epochs', '1', '--seeds',
                                       '0', '--plots', str(tmp_path)])
     experiments.main()
