@@ -15,14 +15,16 @@ def end_at_once() -> None:
 
 
 @contextmanager
-def ignored():
-    """A process that is begun within is never interrupted, not even while it begins."""
-    before = [signal.signal(number, signal.SIG_IGN) for number in INTERRUPTS]
+def held_back():
+    """Interrupts come afterwards; a process that is begun within gets none, not even at first."""
+    if not hasattr(signal, 'pthread_sigmask'):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
     try:
         yield
     finally:
-        for number, handler in zip(INTERRUPTS, before):
-            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def command(main) -> None:

@@ -98,7 +98,7 @@ def report(found: dict, kept: dict, bodies: dict, rendered: bool) -> list[tuple]
         'S' if found['vertices'].isnan().all() else 'bodies of the gender in the file'
         if len(bodies) > 1 else 'neutral bodies')
     note, constant = f'{truth.shape[1]} joints of Human3.6M from the pelvis', kept['mean_pose']
-    rows = []
+    note, rows = note + ', truth: neutral bodies' * (len(bodies) > 1), []
     if constant is not None and constant.shape == truth.shape[1:]:
         constant = 1000 * cal_mpjpe(constant.expand_as(truth), truth)
         rows.append(('mean pose', constant, 'mm', 'a constant, the mean of the training'))

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pare.body import (N_BETAS, Body, Skeleton, axis_angle_to_matrix, matrix_to_axis_angle,
                        project)
-from pare.command import command, ignored, status
+from pare.command import command, held_back, status
 from pare.data import FLIP_JOINTS, FLIP_KEYPOINTS, FLIP_LABELS, MEAN, STD
 from pare.formats import write_npz
 from pare.render import face_parts, scene
@@ -144,7 +144,7 @@ class Rendered:
             raise ValueError(f'found {n} people, each shown {PASSES} times, expected at least a '
                              f'batch of {batch_size}')
         self.renderer = ProcessPoolExecutor(1, get_context('spawn'), _start_worker)
-        with ignored():  # the process that trains is interrupted, and ends this one
+        with held_back():  # the process that trains is interrupted, and ends this one
             self.renderer.submit(int)
         self.coming = {}
 
