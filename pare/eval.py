@@ -4,6 +4,11 @@
     python -m pare.eval pareModel --data 3dpw_test.npz --images /data --body-dir smpl
     python -m pare.eval run photo.jpg --box x y w h --obj out.obj
 """
+from pare.command import command, end_at_once, status
+
+if __name__ == '__main__':  # while torch is imported
+    end_at_once()
+
 import argparse
 import math
 import sys
@@ -12,19 +17,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from data import atomic
 from metrics import cal_joint_error, cal_mpjpe, cal_pa_mpjpe
 from model import pick_device
 from pare import pictures
-from pare.body import EVALUATED, H36M, Body, Skeleton, full_translation, matrix_to_axis_angle
-from pare.data import (GENDERS, H36M_IN_S, People, crop_matrix, load_bodies, read_photo,
-                       standardise, warp)
+from pare.body import H36M, Body, Skeleton, full_translation, matrix_to_axis_angle
+from pare.data import GENDERS, People, crop_matrix, load_bodies, read_photo, standardise, warp
 from pare.files import load_body
 from pare.formats import write_npz
-from pare.metrics import complete, evaluate, to
+from pare.metrics import complete, evaluate, measure, pointed
 from pare.model import load_model
 from pare.people import rendered_samples
 from pare.render import overlay, to_pixels
@@ -34,78 +37,10 @@ from training import bounded
 
 SHIPPED = Path(__file__).with_name('pareModel')
 N_TEST, TEST_SEED = 500, 1
-ROWS = [H36M.index(name) for name in EVALUATED]
 FLOOR = 44  # mm: an MLP on the exact 2D keypoints of rendered people, see pare.ladder
 
 
 # ---- the score ----------------------------------------------------------------------------------
-
-@torch.no_grad()
-def measure(model: nn.Module, samples, bodies: dict, genders, device: torch.device) -> dict:
-    """The 14 joints of 3DPW from the pelvis, found and true (N, 14, 3), in metres; per-vertex error
-    (N,); and for part attention labels (N, h, w) of the parts and the cells (N, 24) where it peaks,
-    and the mean map's.
-
-    The found body is of bodies['neutral'], the true one of each sample's gender (N,). Where a
-    sample has no body, its joints S are the truth and its vertices have an error of NaN.
-    """
-    layers = {gender: Body(arrays).to(device) for gender, arrays in bodies.items()}
-    regressor = torch.from_numpy(bodies['neutral']['J_regressor_h36m']).to(device)
-    parts, start = {'found': [], 'true': [], 'vertices': [], 'labels': [], 'peaks': []}, 0
-    total = 0.
-    for batch in DataLoader(samples, 32):
-        batch = to(device, batch)
-        output = model(batch['image'])
-        mesh, _ = layers['neutral'](output['betas'], output['rotations'])
-        chosen, start = genders[start:start + len(mesh)], start + len(mesh)
-        truth = torch.empty_like(mesh)
-        for gender in set(chosen):
-            rows = torch.tensor([other == gender for other in chosen], device=device)
-            truth[rows] = layers[gender](batch['betas'][rows], batch['rotations'][rows])[0]
-        has_smpl, given = batch['has_smpl'] > 0, batch['points_3d'][:, H36M_IN_S, :3]
-        found, true = regressor @ mesh, regressor @ truth
-        true = torch.where(has_smpl[:, None, None], true, given)
-        for key, joints in (('found', found), ('true', true)):
-            parts[key].append(joints[:, ROWS] - joints[:, :1])
-        parts['vertices'].append((mesh - truth).norm(dim=-1).mean(dim=1).where(has_smpl, torch.nan))
-        if 'attention' in output:
-            parts['labels'].append(shrunk(batch['labels'], output['attention']))
-            parts['peaks'].append(output['attention'].flatten(2).argmax(dim=2))
-            total = total + output['attention'].sum(dim=0)
-    result = {key: torch.cat(values).cpu() for key, values in parts.items() if values}
-    return result | ({'mean_peak': total.flatten(1).argmax(dim=1).cpu()} if parts['peaks'] else {})
-
-
-def shrunk(labels: Tensor, maps: Tensor) -> Tensor:
-    """Labels (B, h, w) as bytes at the size of maps (B, C, H, W), each the nearest; 0 where they
-    are not known."""
-    labels = labels.clamp(min=0)[:, None].float()
-    return nn.functional.interpolate(labels, maps.shape[2:], mode='nearest-exact')[:, 0].byte()
-
-
-def pointing(peaks: Tensor, labels: Tensor) -> Tensor:
-    """For each image and part (B, 24) 1 where a cell (B, 24), counted row by row, is at most one
-    from the part in labels (B, H, W), 0 where it is not, -1 where the part is not seen."""
-    width = labels.shape[2]
-    corner = peaks // width * (width + 2) + peaks % width  # of the window, where labels are padded
-    window = torch.arange(3)[:, None] * (width + 2) + torch.arange(3)
-    cells = (corner[..., None] + window.flatten()).flatten(1)                     # (B, 24 * 9)
-    near = nn.functional.pad(labels, (1, 1, 1, 1)).flatten(1).gather(1, cells).unflatten(1, (24, 9))
-    hits = (near == torch.arange(1, 25)[:, None]).any(dim=2).long()
-    seen = torch.stack([(labels == part).flatten(1).any(dim=1) for part in range(1, 25)], dim=1)
-    return hits.where(seen, -1)
-
-
-def pointed(found: dict) -> dict[str, float]:
-    """Shares in % of visible parts at which the attention points, and two that know nothing of the
-    image: the mean map of all images, and the map of another image."""
-    peaks, shares = found['peaks'], {}
-    for name, cells in (('attention', peaks), ('other map', peaks.roll(1, 0)),
-                        ('mean map', found['mean_peak'].expand_as(peaks))):
-        hits = pointing(cells, found['labels'])
-        shares[name] = 100 * hits[hits >= 0].float().mean().item()
-    return shares
-
 
 def score(args: argparse.Namespace) -> None:
     """Measures, prints and draws."""
@@ -163,7 +98,7 @@ def report(found: dict, kept: dict, bodies: dict, rendered: bool) -> list[tuple]
         'S' if found['vertices'].isnan().all() else 'bodies of the gender in the file'
         if len(bodies) > 1 else 'neutral bodies')
     note, constant = f'{truth.shape[1]} joints of Human3.6M from the pelvis', kept['mean_pose']
-    rows = []
+    note, rows = note + ', truth: neutral bodies' * (len(bodies) > 1), []
     if constant is not None and constant.shape == truth.shape[1:]:
         constant = 1000 * cal_mpjpe(constant.expand_as(truth), truth)
         rows.append(('mean pose', constant, 'mm', 'a constant, the mean of the training'))
@@ -301,14 +236,9 @@ def main(argv=None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     running = argv[:1] == ['run']
     parser = make_parser(running)
-    try:
-        (run if running else score)(parser.parse_args(argv[running:]))
-    except (ValueError, OSError) as error:
-        parser.error(str(error))
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    args = parser.parse_args(argv[running:])
+    return status(parser, lambda: (run if running else score)(args))
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    command(main)

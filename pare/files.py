@@ -4,7 +4,6 @@
     python -m pare.files convert-3dpw sequenceFiles/train 3dpw_train.npz
 """
 import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ import torch
 from data import one_line
 from pare.body import (EVALUATED, EXTRA, FACE, H36M, KEYPOINTS, N_BETAS, PARENTS,
                        axis_angle_to_matrix, matrix_to_axis_angle)
+from pare.command import command, status
 from pare.formats import checked, read_npy, read_npz, read_pickle, write_npz
 
 # ---- bodies -------------------------------------------------------------------------------------
@@ -241,16 +241,16 @@ def main(argv=None) -> int:
         command.error = lambda message: parser.error(message)
     parser.error = lambda message: parser.exit(2, f'{prog}: {message}\n')
     args = parser.parse_args(argv)
-    try:
-        found = (load_body if args.command == 'convert' else convert_3dpw)(args.source)
-        write_npz(args.out, found)
-    except (OSError, ValueError) as error:
-        parser.error(str(error))
+    return status(parser, lambda: convert(args))
+
+
+def convert(args: argparse.Namespace) -> None:
+    found = (load_body if args.command == 'convert' else convert_3dpw)(args.source)
+    write_npz(args.out, found)
     what = f'{len(found["center"])} samples' if 'center' in found else (
         f'{len(found["v_template"])} vertices')
     print(f'wrote {args.out}: {what}')
-    return 0
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    command(main)

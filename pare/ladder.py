@@ -6,8 +6,12 @@
 Each rung is trained on the same people and scored on the test set. Results go to ladder.csv, one
 row each, and validation after each epoch to ladder_history.csv.
 """
+from pare.command import command, end_at_once, status
+
+if __name__ == '__main__':  # while torch is imported
+    end_at_once()
+
 import argparse
-import sys
 import time
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -27,9 +31,10 @@ from pare.body import Skeleton, project
 from pare.eval import N_TEST, TEST_SEED
 from pare.metrics import centred, evaluate, to, true_joints, validate
 from pare.model import build
+from pare.options import DEFAULTS, N_PEOPLE
 from pare.people import PASSES, Rendered, look_at, rendered_samples, sample_bodies
 from pare.standin import make_body
-from pare.training import DEFAULTS, N_PEOPLE, WEIGHTS, fit
+from pare.training import WEIGHTS, fit
 from plots import Table
 from training import bounded
 
@@ -216,15 +221,9 @@ def main(argv=None) -> int:
     option('--folder', type=Path, default=plots.REPORT, metavar='FOLDER',
            help='for tables and charts')
     option('--device', choices=('auto', 'cpu', 'cuda'), default='auto', help='auto: a GPU if any')
-    try:
-        climb(parser.parse_args(argv))
-    except (ValueError, OSError) as error:
-        parser.error(str(error))
-    except KeyboardInterrupt:
-        print('\ninterrupted; the same command goes on', file=sys.stderr)
-        return 130
-    return 0
+    args = parser.parse_args(argv)
+    return status(parser, lambda: climb(args), lambda: 'the same command goes on')
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    command(main)

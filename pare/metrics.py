@@ -1,11 +1,15 @@
-"""Errors of a regressor over batches: 3D joints from the pelvis, and 2D keypoints in the crop."""
+"""Errors of a regressor: 3D joints from the pelvis, 2D keypoints in the crop, vertices, and where
+the attention points."""
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from metrics import cal_mpjpe, cal_pa_mpjpe
-from pare.body import Skeleton, project
+from pare.body import EVALUATED, H36M, Body, Skeleton, project
 from pare.data import H36M_IN_S
 from pare.losses import about_middle
+
+ROWS = [H36M.index(name) for name in EVALUATED]
 
 
 def to(device: torch.device, batch: dict) -> dict:
@@ -81,3 +85,72 @@ def mean_pose(betas: Tensor, rotations: Tensor, skeleton: Skeleton) -> Tensor:
         points, joints = skeleton(betas[rows].float().to(device), rotations[rows].to(device))
         sums = sums + centred(points, joints, skeleton).sum(dim=0)
     return (sums / len(betas)).cpu()
+
+
+# ---- the protocol of 3DPW, and where the attention points --------------------------------------
+
+@torch.no_grad()
+def measure(model: nn.Module, samples, bodies: dict, genders, device: torch.device) -> dict:
+    """The 14 joints of 3DPW from the pelvis, found and true (N, 14, 3), in metres; per-vertex error
+    (N,); and for part attention labels (N, h, w) of the parts and the cells (N, 24) where it peaks,
+    and the mean map's.
+
+    The found body is of bodies['neutral'], the true one of each sample's gender (N,). Where a
+    sample has no body, its joints S are the truth and its vertices have an error of NaN.
+    """
+    layers = {gender: Body(arrays).to(device) for gender, arrays in bodies.items()}
+    regressor = torch.from_numpy(bodies['neutral']['J_regressor_h36m']).to(device)
+    parts, start = {'found': [], 'true': [], 'vertices': [], 'labels': [], 'peaks': []}, 0
+    total = 0.
+    for batch in DataLoader(samples, 32):
+        batch = to(device, batch)
+        output = model(batch['image'])
+        mesh, _ = layers['neutral'](output['betas'], output['rotations'])
+        chosen, start = genders[start:start + len(mesh)], start + len(mesh)
+        truth = torch.empty_like(mesh)
+        for gender in set(chosen):
+            rows = torch.tensor([other == gender for other in chosen], device=device)
+            truth[rows] = layers[gender](batch['betas'][rows], batch['rotations'][rows])[0]
+        has_smpl, given = batch['has_smpl'] > 0, batch['points_3d'][:, H36M_IN_S, :3]
+        found, true = regressor @ mesh, regressor @ truth
+        true = torch.where(has_smpl[:, None, None], true, given)
+        for key, joints in (('found', found), ('true', true)):
+            parts[key].append(joints[:, ROWS] - joints[:, :1])
+        parts['vertices'].append((mesh - truth).norm(dim=-1).mean(dim=1).where(has_smpl, torch.nan))
+        if 'attention' in output:
+            parts['labels'].append(shrunk(batch['labels'], output['attention']))
+            parts['peaks'].append(output['attention'].flatten(2).argmax(dim=2))
+            total = total + output['attention'].sum(dim=0)
+    result = {key: torch.cat(values).cpu() for key, values in parts.items() if values}
+    return result | ({'mean_peak': total.flatten(1).argmax(dim=1).cpu()} if parts['peaks'] else {})
+
+
+def shrunk(labels: Tensor, maps: Tensor) -> Tensor:
+    """Labels (B, h, w) as bytes at the size of maps (B, C, H, W), each the nearest; 0 where they
+    are not known."""
+    labels = labels.clamp(min=0)[:, None].float()
+    return nn.functional.interpolate(labels, maps.shape[2:], mode='nearest-exact')[:, 0].byte()
+
+
+def pointing(peaks: Tensor, labels: Tensor) -> Tensor:
+    """For each image and part (B, 24) 1 where a cell (B, 24), counted row by row, is at most one
+    from the part in labels (B, H, W), 0 where it is not, -1 where the part is not seen."""
+    width = labels.shape[2]
+    corner = peaks // width * (width + 2) + peaks % width  # of the window, where labels are padded
+    window = torch.arange(3)[:, None] * (width + 2) + torch.arange(3)
+    cells = (corner[..., None] + window.flatten()).flatten(1)                     # (B, 24 * 9)
+    near = nn.functional.pad(labels, (1, 1, 1, 1)).flatten(1).gather(1, cells).unflatten(1, (24, 9))
+    hits = (near == torch.arange(1, 25)[:, None]).any(dim=2).long()
+    seen = torch.stack([(labels == part).flatten(1).any(dim=1) for part in range(1, 25)], dim=1)
+    return hits.where(seen, -1)
+
+
+def pointed(found: dict) -> dict[str, float]:
+    """Shares in % of visible parts at which the attention points, and two that know nothing of the
+    image: the mean map of all images, and the map of another image."""
+    peaks, shares = found['peaks'], {}
+    for name, cells in (('attention', peaks), ('other map', peaks.roll(1, 0)),
+                        ('mean map', found['mean_peak'].expand_as(peaks))):
+        hits = pointing(cells, found['labels'])
+        shares[name] = 100 * hits[hits >= 0].float().mean().item()
+    return shares

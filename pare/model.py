@@ -1,7 +1,6 @@
 """Regressors of the SMPL body from an image: part attention, and a ResNet with a plain head.
 
-After Kocabas et al., "PARE: Part attention regressor for 3D human body estimation", ICCV 2021; the
-ResNet is of He et al., CVPR 2016, with the names of torchvision, so that its weights fit.
+After Kocabas et al., "PARE: Part attention regressor for 3D human body estimation", ICCV 2021.
 """
 from pathlib import Path
 
@@ -11,113 +10,10 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 from pare.body import N_BETAS, relative_rotations, rotation_6d_to_matrix
 from pare.formats import read_weights
+from pare.resnet import ResNet, conv
 
 N_PARTS = 24
-
-
-# ---- the backbone -------------------------------------------------------------------------------
-
-def conv(n_in: int, n_out: int, size: int, stride: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(n_in, n_out, size, stride, size // 2, bias=False)
-
-
-class BasicBlock(nn.Module):
-    """Two 3 x 3 convolutions and the input."""
-
-    expansion = 1
-
-    def __init__(self, n_in: int, width: int, stride: int):
-        super().__init__()
-        self.conv1, self.bn1 = conv(n_in, width, 3, stride), nn.BatchNorm2d(width)
-        self.conv2, self.bn2 = conv(width, width, 3), nn.BatchNorm2d(width)
-        self.relu = nn.ReLU(inplace=True)
-        self.downsample = shortcut(n_in, width, stride)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.relu(self.bn1(self.conv1(x)))
-        return self.relu(self.bn2(self.conv2(y)) + self.downsample(x))
-
-
-class Bottleneck(nn.Module):
-    """1 x 1, 3 x 3 with the stride, 1 x 1, and the input."""
-
-    expansion = 4
-
-    def __init__(self, n_in: int, width: int, stride: int):
-        super().__init__()
-        self.conv1, self.bn1 = conv(n_in, width, 1), nn.BatchNorm2d(width)
-        self.conv2, self.bn2 = conv(width, width, 3, stride), nn.BatchNorm2d(width)
-        self.conv3, self.bn3 = conv(width, 4 * width, 1), nn.BatchNorm2d(4 * width)
-        self.relu = nn.ReLU(inplace=True)
-        self.downsample = shortcut(n_in, 4 * width, stride)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.relu(self.bn1(self.conv1(x)))
-        y = self.relu(self.bn2(self.conv2(y)))
-        return self.relu(self.bn3(self.conv3(y)) + self.downsample(x))
-
-
-def shortcut(n_in: int, n_out: int, stride: int) -> nn.Module:
-    """The input as it is, or brought to the shape of the output."""
-    if n_in == n_out and stride == 1:
-        return nn.Identity()
-    return nn.Sequential(conv(n_in, n_out, 1, stride), nn.BatchNorm2d(n_out))
-
-
-class ResNet(nn.Module):
-    """ResNet-18 or 50 up to its last map, of R / 32 pixels.
-
-    `width` is the channels of the first stage, 64 in the original. For small images `fine` begins
-    with a 3 x 3 convolution and no pooling, so that all maps are twice as wide. `channels` are
-    those of the four stages.
-    """
-
-    def __init__(self, depth: int = 50, width: int = 64, fine: bool = False):
-        super().__init__()
-        block, counts = {18: (BasicBlock, (2, 2, 2, 2)), 50: (Bottleneck, (3, 4, 6, 3))}[depth]
-        self.conv1, self.bn1 = conv(3, width, 3 if fine else 7, 2), nn.BatchNorm2d(width)
-        self.relu = nn.ReLU(inplace=True)
-        self.maxpool = nn.Identity() if fine else nn.MaxPool2d(3, 2, 1)
-        self.channels = [block.expansion * (width << stage) for stage in range(4)]
-        n_in = width
-        for stage, (count, stride) in enumerate(zip(counts, (1, 2, 2, 2))):
-            layers = []
-            for number in range(count):
-                layers.append(block(n_in, width << stage, 1 if number else stride))
-                n_in = self.channels[stage]
-            setattr(self, f'layer{stage + 1}', nn.Sequential(*layers))
-        for layer in self.modules():
-            if isinstance(layer, nn.Conv2d):
-                nn.init.kaiming_normal_(layer.weight, mode='fan_out', nonlinearity='relu')
-
-    def forward(self, image: Tensor) -> list[Tensor]:
-        """The maps of the four stages, each half as wide as the one before."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(image))))
-        stages = []
-        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
-            x = layer(x)
-            stages.append(x)
-        return stages
-
-    def load(self, state: dict) -> tuple[list[str], list[str]]:
-        """Takes weights in torchvision's names; what is of no backbone, such as fc, is left.
-
-        Returns the missing and the unused names. Raises ValueError where weights are of another
-        shape or depth.
-        """
-        own = self.state_dict()
-        used = {name: weights for name, weights in state.items() if name in own}
-        for name, weights in used.items():
-            if own[name].shape != weights.shape:
-                raise ValueError(f'{name}: found shape {tuple(weights.shape)}, expected '
-                                 f'{tuple(own[name].shape)} of this ResNet')
-        unused = sorted(set(state) - set(used))
-        deeper = [name for name in unused if name.startswith('layer')]
-        if deeper:
-            raise ValueError(f'{deeper[0]}: found a ResNet of more layers, expected one as deep as '
-                             f'this')
-        self.load_state_dict(used, strict=False)
-        return sorted(set(own) - set(used)), unused
+RESOLUTIONS = range(32, 1025, 32)  # of the crop, pixels of a side
 
 
 # ---- the heads ----------------------------------------------------------------------------------
@@ -296,18 +192,25 @@ def load_model(path: Path, device: torch.device) -> tuple[nn.Module, dict]:
     """A regressor as pare.training saved it, in evaluation mode, and what was saved beside its
     weights: `options`, and `mean_pose` (17, 3) of the people it was trained on.
 
-    Raises OSError, or ValueError with the file for what holds no such weights.
+    Raises OSError, or ValueError with the file for what holds no such weights, or not finite ones.
     """
     try:
         found = torch.load(path, map_location=device, weights_only=True)
-        options = found['options']
+        options, constant, weights = found['options'], found['mean_pose'], found.pop('weights')
         model = build(*(options[key] for key in ('kind', 'size', 'placed', 'shared')))
-        model.load_state_dict(found.pop('weights'))
+        model.load_state_dict(weights)
+        good = (options['resolution'] in RESOLUTIONS and isinstance(options['rendered'], bool)
+                and (constant is None or constant.shape in ((17, 3), (24, 3)))
+                and all(value.isfinite().all() for value in (*weights.values(), constant)
+                        if value is not None))
     except OSError as error:
         raise type(error)(f'{path}: {error.strerror}, expected weights of pare.training') from error
     except Exception as error:  # what is no checkpoint can raise nearly anything
         raise ValueError(f'{path}: found no weights of pare.training '
                          f'({type(error).__name__})') from error
+    if not good:
+        raise ValueError(f'{path}: found numbers that are not finite, or a resolution or mean pose '
+                         f'that is none, expected weights of pare.training')
     return model.to(device).eval(), found
 
 

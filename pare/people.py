@@ -7,8 +7,6 @@ images, labels of the parts that are seen, and whole, labels as if nothing hid t
 """
 import argparse
 import os
-import signal
-import sys
 import threading
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context, parent_process
@@ -20,6 +18,7 @@ from torch import Tensor
 
 from pare.body import (N_BETAS, Body, Skeleton, axis_angle_to_matrix, matrix_to_axis_angle,
                        project)
+from pare.command import command, held_back, status
 from pare.data import FLIP_JOINTS, FLIP_KEYPOINTS, FLIP_LABELS, MEAN, STD
 from pare.formats import write_npz
 from pare.render import face_parts, scene
@@ -124,8 +123,7 @@ def render_people(n: int, size: int, seed) -> dict[str, np.ndarray]:
 
 
 def _start_worker() -> None:
-    """Leaves interrupts to the process that trains, and ends when that one is no more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Ends when the process that trains is no more."""
     threading.Thread(target=lambda: (parent_process().join(), os._exit(1)), daemon=True).start()
     torch.set_num_threads(1)
 
@@ -146,6 +144,8 @@ class Rendered:
             raise ValueError(f'found {n} people, each shown {PASSES} times, expected at least a '
                              f'batch of {batch_size}')
         self.renderer = ProcessPoolExecutor(1, get_context('spawn'), _start_worker)
+        with held_back():  # the process that trains is interrupted, and ends this one
+            self.renderer.submit(int)
         self.coming = {}
 
     def order(self, number: int) -> None:
@@ -232,13 +232,12 @@ def main(argv=None) -> int:
         parser.add_argument(f'--{name}', type=bounded(int, least), default=default, metavar='N',
                             help=text)
     args = parser.parse_args(argv)
-    try:
+
+    def work():
         write_npz(args.out, render_people(args.n, args.size, args.seed))
-    except OSError as error:
-        parser.error(str(error))
-    print(f'wrote {args.out}: {args.n} people of {args.size} pixels')
-    return 0
+        print(f'wrote {args.out}: {args.n} people of {args.size} pixels')
+    return status(parser, work)
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    command(main)

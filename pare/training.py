@@ -6,8 +6,12 @@
         --images /data --train 3dpw_train.npz:0.6 mpii_train.npz:0.4
     torchrun --nproc-per-node 8 -m pare.training --size full ...
 """
+from pare.command import command, end_at_once, status
+
+if __name__ == '__main__':  # while torch is imported
+    end_at_once()
+
 import argparse
-import math
 import os
 import sys
 import tempfile
@@ -32,14 +36,12 @@ from pare.losses import losses, skeleton_loss
 from pare.metrics import to, true_joints, validate
 from pare.model import build, load_backbone
 from pare.muon import make_optimisers
+from pare.options import COLUMNS, N_RANKS, RANK, learnt_by, make_parser, parse, unfinished
 from pare.people import PASSES, sample_skeletons
-from training import bounded, load_state, restore, save_state, save_tensors, state_path
+from training import DIVERGED, restore, save_state, save_tensors, state_path
 
 # ---- settings -----------------------------------------------------------------------------------
 
-DEFAULTS = {'small': {'resolution': 64, 'epochs': 3, 'lr': 2e-3, 'batch_size': 64},
-            'full': {'resolution': 224, 'epochs': 120, 'lr': 3e-4, 'batch_size': 64}}
-N_PEOPLE = 10_000                    # rendered for an epoch
 N_SKELETONS = 256                    # bodies without images in each step
 # The small network compares by distance. The full one is as SPIN: squares, and 24 of its 49
 # keypoints have a weight in a mean over all.
@@ -47,9 +49,6 @@ WEIGHTS = {'small': {'keypoints': 1., 'points_3d': 2., 'pose': 1., 'betas': .001
                      'parts': .3, 'places': 1., 'skeletons': 1.},
            'full': {'keypoints': 5. * 24 / 49, 'points_3d': 5., 'pose': 1., 'betas': .001,
                     'camera': 1., 'parts': 1., 'places': 0., 'skeletons': 0.}}
-RANK, N_RANKS = int(os.environ.get('RANK', 0)), int(os.environ.get('WORLD_SIZE', 1))
-COLUMNS = ('epoch', 'loss', *WEIGHTS['small'], 'val_mpjpe', 'val_pa_mpjpe', 'val_pixels',
-           'images_per_s')
 
 
 # ---- the loop -----------------------------------------------------------------------------------
@@ -62,7 +61,7 @@ def fit(model: nn.Module, batches, skeleton: Skeleton, epochs: int, lr: float, w
 
     `batches` is a Mixture, Rendered or what has their attributes. After part_epochs the part
     loss is left out. `average` keeps the moving average of the weights. Goes on from a state of
-    `load_state`. Raises ValueError where the loss is not finite.
+    `load_state`. Raises ValueError where the loss diverges.
     """
     device, learner = skeleton.rows.device, distributed(model)
     optimisers = make_optimisers(model, lr, muon)
@@ -76,7 +75,7 @@ def fit(model: nn.Module, batches, skeleton: Skeleton, epochs: int, lr: float, w
                                                      ('scheduler', schedulers))
         for number, part in enumerate(group)}
     begun = restore(parts, state)['epoch'] if state else 0
-    best = averaged.module if average else model
+    best, most = averaged.module if average else model, None
     for epoch in range(begun + 1, epochs + 1):
         model.train()
         start, totals = time.perf_counter(), dict.fromkeys(weights, 0.)
@@ -87,6 +86,7 @@ def fit(model: nn.Module, batches, skeleton: Skeleton, epochs: int, lr: float, w
                               rng if weight['skeletons'] else None)
             # also by weights of zero: DistributedDataParallel wants a gradient for all
             loss = sum(weight[key] * term for key, term in terms.items())
+            most = DIVERGED * loss.item() if most is None else most
             for optimiser in optimisers:
                 optimiser.zero_grad()
             loss.backward()
@@ -98,9 +98,10 @@ def fit(model: nn.Module, batches, skeleton: Skeleton, epochs: int, lr: float, w
                 totals[key] += weight[key] * term.detach() / batches.n_batches
         row = {key: float(value) for key, value in totals.items()}
         row = {'epoch': epoch, 'loss': sum(row.values())} | row
-        if not math.isfinite(row['loss']):
-            raise ValueError(f'epoch {epoch}: found a loss of {row["loss"]}, expected a finite '
-                             f'one; a smaller --lr may help')
+        if not row['loss'] < most:
+            raise ValueError(f'epoch {epoch}: found a loss of {row["loss"]:.3g}, expected less '
+                             f'than {most:.3g}, {DIVERGED} times that of the first batch; a '
+                             f'smaller --lr may help')
         seconds = time.perf_counter() - start
         row['images_per_s'] = N_RANKS * batches.n_batches * batches.batch_size / seconds
         yield row, best, parts
@@ -157,7 +158,7 @@ def train(args: argparse.Namespace, state: dict | None) -> None:
     """Trains from the start or from a state; writes weights, history and charts when it is done.
 
     Raises ValueError or OSError for what a user can mend: before the first epoch, but for a loss
-    that is not finite.
+    that diverges and a disk that is full.
     """
     device = pick_device(args.device)
     for folder in (args.out.parent, args.plots):
@@ -235,110 +236,19 @@ def finish(args: argparse.Namespace, weights: dict, history: list) -> None:
 
 # ---- the command line ---------------------------------------------------------------------------
 
-def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog='python -m pare.training', description='Trains a regressor of the SMPL body.',
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        epilog='example: python -m pare.training --size full --body SMPL_NEUTRAL.pkl '
-               '--images /data --train 3dpw_train.npz:0.6 mpii_train.npz:0.4')
-    parser.error = lambda message: parser.exit(2, f'pare.training: {message}\n')
-    option = parser.add_argument
-    option('--train', nargs='+', metavar='FILE[:SHARE]', help='sets of photographs, .npz, and '
-           'their shares of a batch; else people are rendered')
-    option('--images', nargs='+', default=['.'], metavar='FOLDER',
-           help='where imgname begins: one for all sets, or one each, that of --val last')
-    option('--fits', nargs='+', default=['-'], metavar='FILE',
-           help='pose and shape for samples without: one for each set, - for none')
-    for name, text in (('val', 'else the last 5 %% of the first set'),
-                       ('init', 'weights of the backbone')):
-        option(f'--{name}', type=Path, metavar='FILE', help=text)
-    body = parser.add_mutually_exclusive_group().add_argument
-    body('--body', type=Path, metavar='FILE', help='SMPL model, with --train; else a stand-in')
-    body('--body-dir', type=Path, metavar='FOLDER',
-         help='SMPL_NEUTRAL, _MALE and _FEMALE, for sets that tell the gender')
-    option('--skip-unreadable', action='store_true', help='leave out images that cannot be read')
-    option('--size', choices=tuple(DEFAULTS), default='small',
-           help='ResNet-18 for rendered people, or the full ResNet-50')
-    for name, kind, default, text in (
-            ('epochs', bounded(int, 1), None, 'passes; else as --size wants'),
-            ('batch-size', bounded(int, 2), None, 'images a step; else as --size wants'),
-            ('lr', bounded(float, 1e-9), None, 'highest learning rate; else as --size wants'),
-            ('resolution', bounded(int, 32), None, 'of a side, times 32; else as --size wants'),
-            ('people', bounded(int, 100), N_PEOPLE, 'rendered for each epoch'),
-            ('part-epochs', bounded(int, 1), None, 'with the loss of part labels; else all'),
-            ('seed', bounded(int, 0, 2 ** 31), 0, 'of weights, people, order and augmentation'),
-            ('workers', bounded(int, 0), 0, 'processes that read photographs')):
-        option(f'--{name}', type=kind, default=default, metavar='N', help=text)
-    option('--average', action='store_true', help='keep averaged weights')
-    option('--device', choices=('auto', 'cpu', 'cuda'), default='auto', help='auto: a GPU if any')
-    option('--out', type=Path, default='pareModel', metavar='FILE', help='file for the weights')
-    option('--plots', type=Path, default=Path('pare/plots'), metavar='FOLDER', help='for charts')
-    option('--resume', action='store_true',
-           help='go on with the unfinished training of --out, by its own options')
-    return parser
-
-
-def parse(parser: argparse.ArgumentParser, argv: list) -> tuple[argparse.Namespace, dict | None]:
-    """The options, and with --resume the state from which those of the training are taken.
-
-    Raises ValueError for a state that is not there, and for options that do not fit.
-    """
-    args, state = parser.parse_args(argv), None
-    path = state_path(args.out)
-    if args.out.is_dir():
-        raise ValueError(f'--out: found the folder {args.out}, expected a file')
-    if args.resume:
-        state = load_state(path)
-        beside = [f'--{name}={getattr(args, name)}' for name in ('out', 'plots', 'device')]
-        args = parser.parse_args([*state['options'], *argv, *beside])
-    elif path.exists() and RANK == 0:
-        print(f'note: {path} of an unfinished training will be replaced; --resume goes on')
-    for name, value in DEFAULTS[args.size].items():
-        if getattr(args, name) is None:
-            setattr(args, name, value)
-    if state and learnt_by(args) != state['options']:
-        raise ValueError(f'--resume: found options that are not those of {path}, expected '
-                         f'{" ".join(state["options"])}')
-    for name, divisor in (('resolution', 32), ('batch_size', N_RANKS)):
-        if getattr(args, name) % divisor:
-            raise ValueError(f'--{name.replace("_", "-")}: found {getattr(args, name)}, expected a '
-                             f'multiple of {divisor}')
-    if (args.body or args.body_dir) and not args.train:
-        raise ValueError('--body: found one without --train, expected none: rendered people are of '
-                         'the stand-in')
-    return args, state
-
-
-def learnt_by(args: argparse.Namespace) -> list[str]:
-    """The options that decide what is learnt, as on a command line."""
-    words, beside = [], ('out', 'plots', 'device', 'resume', 'workers')
-    for name, value in sorted(vars(args).items()):
-        if value is not None and value is not False and name not in beside:
-            values = value if isinstance(value, list) else [] if value is True else [value]
-            words += [f'--{name.replace("_", "-")}', *map(str, values)]
-    return words
-
-
 def main(argv=None) -> int:
     parser, argv = make_parser(), sys.argv[1:] if argv is None else list(argv)
-    try:
+    out = parser.parse_args(argv).out
+
+    def work():
         args, state = parse(parser, argv)
         if N_RANKS > 1:
             if torch.cuda.is_available():
                 torch.cuda.set_device(int(os.environ['LOCAL_RANK']))
             torch.distributed.init_process_group()
         train(args, state)
-    except (ValueError, OSError) as error:
-        parser.error(str(error))
-    except KeyboardInterrupt:
-        out = parser.parse_args(argv).out
-        left = (f'{state_path(out)} holds all finished epochs, to go on: python -m pare.training '
-                f'--resume --out {out}' if state_path(out).exists() else
-                f'no epoch is kept; {out} is written by finished trainings alone')
-        print(f'\ninterrupted: {left}', file=sys.stderr)
-        return 130
-    return 0
+    return status(parser, work, lambda: unfinished(out))
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    command(main)

@@ -1,6 +1,7 @@
 """What the tests of pare/ share."""
 from concurrent.futures import Future
 from contextlib import redirect_stdout
+from functools import cache
 from io import StringIO
 from types import SimpleNamespace
 
@@ -35,9 +36,13 @@ class AtOnce:
         pass
 
 
+once = cache(render_people)  # who is rendered in many tests is rendered once
+
+
 def make_small(patch) -> None:
     """Few people, each shown once, few bodies without images, and no other process."""
     patch.setattr(rendering, 'PASSES', 1)
+    patch.setattr(rendering, 'render_people', once)
     patch.setattr(batches, 'N_VAL', 40)
     patch.setattr(batches, 'N_MEAN', 500)
     patch.setattr(training, 'N_SKELETONS', 16)

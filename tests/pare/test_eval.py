@@ -11,8 +11,9 @@ from metrics import cal_mpjpe
 from pare import eval as scoring
 from pare.body import EVALUATED, H36M, KEYPOINTS, Body, axis_angle_to_matrix
 from pare.data import People
-from pare.eval import box_of, main, measure, pointed, pointing, shrunk
+from pare.eval import box_of, main
 from pare.formats import write_npz
+from pare.metrics import measure, pointed, pointing, shrunk
 from pare.render import rasterise
 
 CPU, BODY = torch.device('cpu'), Body(ARRAYS)

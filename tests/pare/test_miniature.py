@@ -37,16 +37,25 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_from_the_files_of_the_field_to_an_error(folder, capsys):
+def test_from_the_files_of_the_field_to_an_error(folder, capsys, monkeypatch):
     assert files.main(['convert-3dpw', 'sequenceFiles', '3dpw.npz']) == 0
     assert training.main([
-        '--body', 'smpl/SMPL_NEUTRAL.pkl', '--init', 'resnet.pth', '--train', 'mpii.npz:0.7',
+        '--body-dir', 'smpl', '--init', 'resnet.pth', '--train', 'mpii.npz:0.7',
         '3dpw.npz:0.3', '--val', '3dpw.npz', '--fits', 'mpii_fits.npy', '-', '--epochs', '1',
         '--batch-size', '4', '--resolution', '64', '--device', 'cpu', '--out', 'mine',
         '--plots', 'plots']) == 0
     assert '0 weights of the backbone missing' in capsys.readouterr().out
-    assert scoring.main(['mine', '--data', '3dpw.npz', '--body-dir', 'smpl', '--device', 'cpu',
-                         '--plots', 'plots']) == 0
-    output = capsys.readouterr().out
-    assert np.isfinite(float(output.split('MPJPE')[1].split()[0]))
+    errors = {}
+    for gender in ('file', 'neutral'):
+        with monkeypatch.context() as patch:
+            if gender == 'neutral':  # no pictures again
+                patch.setattr(scoring.pictures, 'draw_all', lambda *_: None)
+            assert scoring.main(['mine', '--data', '3dpw.npz', '--body-dir', 'smpl', '--gt-gender',
+                                 gender, '--device', 'cpu', '--plots', 'plots']) == 0
+        errors[gender] = {line[:10].strip(): line[10:].split()[0]
+                          for line in capsys.readouterr().out.splitlines() if ' mm ' in line}
+    assert {'MPJPE', 'PA-MPJPE', 'MPJPE 14'} < errors['file'].keys()
+    assert errors['file']['MPJPE'] == errors['neutral']['MPJPE']  # of neutral bodies alone
+    for name in ('MPJPE 14', 'vertices'):
+        assert errors['file'][name] != errors['neutral'][name]
     assert len(list((folder / 'plots').glob('*.png'))) > 3

@@ -6,8 +6,9 @@ from torch import nn
 
 from made import random_pose
 from pare.body import PARENTS, relative_rotations
-from pare.model import (SIZES, Branch, PartMLPs, Plain, ResNet, build, grid, load_backbone,
-                        load_model, pool)
+from pare.model import (SIZES, Branch, PartMLPs, Plain, build, grid, load_backbone, load_model,
+                        pool)
+from pare.resnet import ResNet
 
 CPU = torch.device('cpu')
 UPRIGHT = torch.diag(torch.tensor([1., -1, -1]))
@@ -15,14 +16,15 @@ UPRIGHT = torch.diag(torch.tensor([1., -1, -1]))
 
 # ---- sizes and weights --------------------------------------------------------------------------
 
-def resnet_50() -> dict:
-    """Names and shapes of torchvision's ResNet-50 up to its pooling, by the table of its paper."""
+def resnet(n_third=6) -> dict:
+    """Names and shapes of torchvision's ResNet up to its pooling, by the table of its paper: with 6
+    blocks in the third stage ResNet-50, with 23 ResNet-101."""
     def conv_norm(conv, norm, n_in, n, size):
         return {f'{conv}.weight': (n, n_in, size, size), f'{norm}.num_batches_tracked': ()} | {
             f'{norm}.{part}': (n,) for part in ('weight', 'bias', 'running_mean', 'running_var')}
 
     found, n_in = conv_norm('conv1', 'bn1', 3, 64, 7), 64
-    for stage, (width, count) in enumerate(((64, 3), (128, 4), (256, 6), (512, 3)), start=1):
+    for stage, (width, count) in enumerate(((64, 3), (128, 4), (256, n_third), (512, 3)), start=1):
         for block in range(count):
             at, n = f'layer{stage}.{block}', 4 * width
             for number, sizes in enumerate(((n_in, width, 1), (width, width, 3), (width, n, 1)), 1):
@@ -33,6 +35,10 @@ def resnet_50() -> dict:
     return found
 
 
+def zeros(shapes: dict) -> dict:
+    return {name: torch.zeros(shape) for name, shape in shapes.items()}
+
+
 def count(module: nn.Module) -> int:
     return sum(map(torch.numel, module.parameters()))
 
@@ -41,7 +47,7 @@ def test_the_sizes_are_those_of_the_paper():
     full = build('pare', 'full', placed=False)
     plain = Plain(full.backbone, SIZES['full']['mlp'])
     shapes = {name: tuple(value.shape) for name, value in full.backbone.state_dict().items()}
-    assert shapes == resnet_50() and len(shapes) == 318
+    assert shapes == resnet() and len(shapes) == 318
     assert count(full.backbone) == 23_508_032
     assert count(full.branch_2d) == count(full.branch_3d) == 5_899_776
     assert count(full.pose) == 24 * (258 * 256 + 256 + 256 * 6 + 6)  # with the place of each part
@@ -79,13 +85,14 @@ def test_weights_of_a_backbone_are_found_in_any_wrapping(wrap, tmp_path, capsys)
 
 def test_weights_of_another_network_are_refused(tmp_path):
     model, path = nn.Module(), tmp_path / 'weights.pth'
-    model.backbone = ResNet(18, 4)
     deeper = ResNet(18, 4).state_dict() | {'layer3.2.conv1.weight': torch.zeros(16, 16, 3, 3)}
-    for state, message in (
-            (ResNet(18, 8).state_dict(), 'conv1.weight: found shape .8, 3, 7, 7., expected .4, 3'),
-            (deeper, 'layer3.2.conv1.weight: found a ResNet of more layers'),
-            ({'layers.weight': torch.zeros(1)}, 'found no weights of a ResNet')):
+    for backbone, state, message in (
+            (ResNet(18, 4), ResNet(18, 8).state_dict(), 'conv1.weight: found shape .8, 3, 7, 7., expected .4, 3'),
+            (ResNet(18, 4), deeper, 'layer3.2.conv1.weight: found a ResNet of more layers'),
+            (ResNet(50), zeros(resnet(23)), 'layer3.10.bn1.bias: found a ResNet of more layers'),
+            (ResNet(18, 4), {'layers.weight': torch.zeros(1)}, 'found no weights of a ResNet')):
         torch.save(state, path)
+        model.backbone = backbone
         with pytest.raises(ValueError, match=f'{path}: {message}'):
             load_backbone(model, path)
 
@@ -105,14 +112,28 @@ def test_what_is_no_checkpoint_is_named(tmp_path):
 
 
 def test_weights_come_back_as_they_were_saved(tmp_path):
-    options = {'kind': 'pare', 'size': 'small', 'placed': False, 'shared': True}
-    model = build(**options).eval()
+    kind = {'kind': 'pare', 'size': 'small', 'placed': False, 'shared': True}
+    model, options = build(**kind).eval(), kind | {'resolution': 64, 'rendered': True}
     torch.save({'options': options, 'mean_pose': None, 'weights': model.state_dict()},
                tmp_path / 'model')
     again, kept = load_model(tmp_path / 'model', CPU)
     image = torch.randn(1, 3, 64, 64)
     assert not again.training and kept == {'options': options, 'mean_pose': None}
     assert torch.equal(again(image)['rotations'], model(image)['rotations'])
+
+
+@pytest.mark.parametrize('options, mean_pose, factor', (
+    ({}, None, torch.nan), ({}, None, torch.inf), ({}, torch.full((17, 3), torch.nan), 1),
+    ({}, torch.zeros(1, 3).expand(20_000, 3), 1), ({'resolution': 2 ** 20}, None, 1),
+    ({'resolution': 70}, None, 1), ({'resolution': '64'}, None, 1), ({'rendered': 'no'}, None, 1)))
+def test_weights_that_cannot_be_used_are_refused(tmp_path, options, mean_pose, factor):
+    kind = {'kind': 'mlp', 'size': 'small', 'placed': True, 'shared': False}
+    weights = build(**kind).state_dict()
+    weights['backbone.bn1.weight'] *= factor
+    torch.save({'options': kind | {'resolution': 64, 'rendered': True} | options,
+                'mean_pose': mean_pose, 'weights': weights}, tmp_path / 'model')
+    with pytest.raises(ValueError, match='model: found numbers that are not finite, or a resol'):
+        load_model(tmp_path / 'model', CPU)
 
 
 # ---- what is computed ---------------------------------------------------------------------------

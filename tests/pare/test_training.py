@@ -11,14 +11,15 @@ import torch
 
 from conftest import ROOT
 from made import ARRAYS, TINY, annotations, fails, gradients
-from pare import training
+from pare import options, training
 from pare.batches import prepare
 from pare.body import Skeleton
 from pare.data import People
 from pare.model import build, load_model
+from pare.options import COLUMNS
 from pare.people import Rendered, rendered_samples
-from pare.training import COLUMNS, WEIGHTS, all_terms, fit, main
-from training import load_state, save_state
+from pare.training import WEIGHTS, all_terms, fit, main
+from training import DIVERGED, load_state, save_state
 
 CPU, SKELETON = torch.device('cpu'), Skeleton(ARRAYS)
 
@@ -75,7 +76,8 @@ def batch():
 def test_losses_fall_and_the_part_loss_ends(batch, small):
     torch.manual_seed(0)
     model = build('pare', 'small')
-    rows = [row for row, *_ in fit(model, Again(batch), SKELETON, 4, 2e-3, WEIGHTS['small'], 3)]
+    rows = [row for row, *_ in fit(model, Again(batch, 2), SKELETON, 4, 2e-3, WEIGHTS['small'],
+                                3)]
     for name in ('loss', 'points_3d', 'keypoints', 'pose'):
         assert rows[-1][name] < .9 * rows[0][name], name
     assert rows[2]['parts'] > 0 and rows[3]['parts'] == 0
@@ -111,8 +113,19 @@ def test_an_averaged_training_goes_on_as_it_was(batch, small, tmp_path):
 
 def test_a_loss_that_is_not_finite_ends_a_training(batch, small):
     bad = batch | {'betas': torch.full_like(batch['betas'], torch.nan)}
-    with pytest.raises(ValueError, match='epoch 1: found a loss of nan, expected a finite one'):
+    with pytest.raises(ValueError, match='epoch 1: found a loss of nan, expected less than'):
         next(fit(build('mlp', 'small'), Again(bad), SKELETON, 1, 1e-3, WEIGHTS['small'], 1))
+
+
+def test_a_loss_that_grows_by_orders_of_magnitude_ends_a_training(batch, small):
+    class Farther(Again):
+        def epoch(self, number):
+            far = torch.tensor([(100 * DIVERGED) ** (number - 1), 1, 1])
+            return self.n_batches * [self.batch | {'keypoints': far * self.batch['keypoints']}]
+    rows = fit(build('mlp', 'small'), Farther(batch, 1), SKELETON, 2, 1e-3, WEIGHTS['small'], 1)
+    assert next(rows)[0]['epoch'] == 1
+    with pytest.raises(ValueError, match='epoch 2: found a loss of .*, 100 times that of the first'):
+        next(rows)
 
 
 def test_in_bfloat16_places_and_attention_stay_exact(batch, monkeypatch):
@@ -224,16 +237,38 @@ def test_mistakes_are_said_in_a_line(here, capsys, options, message):
     assert not {path.name for path in here.iterdir()} - {'pare'}
 
 
-def test_a_state_of_something_else_is_refused(here, capsys):
-    (here / 'pareModel.state').write_bytes(b'none')
-    assert 'pareModel.state: found no state of a training' in fails(capsys, main, '--resume')
+ROW = [1, *[.5] * (len(COLUMNS) - 1)]
+
+
+@pytest.mark.parametrize('changes, message', (
+    (None, 'found no state of a training'), ({'epoch': 2}, 'found a damaged state'),
+    ({'epoch': '1'}, 'found a damaged state'), ({'history': None}, 'found a damaged state'),
+    ({'history': [ROW[:-1]]}, 'found a damaged state'), ({'options': 7}, 'found a damaged state'),
+    ({'options': [7]}, 'found a damaged state'), ({'parts': {}}, '--resume: found a damaged state'),
+    ({'options': ['--none']}, 'unrecognized'),
+    ({'options': ['--people=100', '--out=other']}, '--resume: found options that are not those')))
+def test_a_state_of_something_else_is_refused(here, capsys, changes, message):
+    path = here / 'pareModel.state'
+    if changes is None:
+        path.write_bytes(b'none')
+    else:
+        words = learnt_words('--people=100')
+        torch.save({'epoch': 1, 'history': [ROW], 'options': words, 'parts': {'model': {}},
+                    'random': torch.get_rng_state(), 'random_cuda': []} | changes, path)
+    assert message in fails(capsys, main, '--resume')
+    assert not (here / 'other').exists() and path.exists()
+
+
+def learnt_words(*words) -> list[str]:
+    """Of the options of a command line those that a state holds."""
+    return options.learnt_by(options.parse(options.make_parser(), [*words])[0])
 
 
 # ---- sets of photographs ------------------------------------------------------------------------
 
-def prepared(folder, *options):
-    args, _ = training.parse(training.make_parser(), [
-        '--batch-size', '2', '--images', str(folder), '--train', *options])
+def prepared(folder, *words):
+    args, _ = options.parse(options.make_parser(), [
+        '--batch-size', '2', '--images', str(folder), '--train', *words])
     return prepare(args, {'neutral': ARRAYS}, SKELETON)
 
 
@@ -301,12 +336,12 @@ def test_two_sets_of_photographs_are_learnt(tmp_path, here, capsys):
 # ---- several processes --------------------------------------------------------------------------
 
 def test_the_batch_is_shared_by_all_processes(here, capsys, monkeypatch):
-    monkeypatch.setattr(training, 'N_RANKS', 3)
+    monkeypatch.setattr(options, 'N_RANKS', 3)
     assert '--batch-size: found 64, expected a multiple of 3' in fails(capsys, main)
 
 
 def test_each_process_renders_its_share_of_the_people(here):
-    args, _ = training.parse(training.make_parser(), ['--people', '100', '--batch-size', '20'])
+    args, _ = options.parse(options.make_parser(), ['--people', '100', '--batch-size', '20'])
     counts = []
     for rank in (0, 1):
         batches, *_ = prepare(args, {'neutral': ARRAYS}, SKELETON, rank, 2)

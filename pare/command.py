@@ -1,0 +1,50 @@
+"""How the commands of pare/ end: when done, by a mistake, and where they are interrupted."""
+import argparse
+import os
+import signal
+import sys
+from contextlib import contextmanager
+
+INTERRUPTS = signal.SIGINT, signal.SIGTERM  # Ctrl-C, and what a machine that shuts down sends
+
+
+def end_at_once() -> None:
+    """From now on an interrupt ends the process in a line: for while packages are imported."""
+    for number in INTERRUPTS:
+        signal.signal(number, lambda *_: os._exit(os.write(2, b'interrupted\n') and 130))
+
+
+@contextmanager
+def held_back():
+    """Interrupts come afterwards; a process that is begun within gets none, not even at first."""
+    if not hasattr(signal, 'pthread_sigmask'):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def command(main) -> None:
+    """Ends the process by what main() returns; an interrupt raises KeyboardInterrupt in it."""
+    for number in INTERRUPTS:
+        signal.signal(number, signal.default_int_handler)
+    sys.exit(main())
+
+
+def status(parser: argparse.ArgumentParser, work, left=lambda: 'nothing was written') -> int:
+    """The exit status of work(): 0; 130 where it is interrupted or nobody reads what it prints,
+    with left() in a line; ValueError and OSError end the process by the parser's error."""
+    try:
+        work()
+        print(end='', flush=True)
+    except (KeyboardInterrupt, BrokenPipeError) as error:
+        if isinstance(error, BrokenPipeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f'\ninterrupted: {left()}', file=sys.stderr)
+        return 130
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    return 0
