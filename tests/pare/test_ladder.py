@@ -13,7 +13,9 @@ from pare.body import Skeleton, fit_camera, project
 from pare.ladder import FLOOR, MEAN, RUNGS, Rung, main
 from pare.metrics import true_joints
 from pare.people import rendered_samples
+from pare.plots import tables
 from pare.training import WEIGHTS
+from plots.tables import filled
 
 SKELETON = Skeleton(ARRAYS)
 
@@ -111,3 +113,10 @@ def test_mistakes_are_said_in_a_line(tmp_path, capsys):
         capsys, main, '--folder', tmp_path)
     assert '--people: found 5, expected at least 100' in fails(capsys, main, '--people', '5')
     assert '--seeds: found -1, expected at least 0' in fails(capsys, main, '--seeds', '-1')
+
+
+def test_the_table_of_the_readme_is_that_of_its_numbers():
+    text = tables.README.read_text()
+    assert filled(text, tables.TABLES, tables.COMMAND) == text
+    changed = text.replace('| mean pose | 0 |', '| mean pose | 7 |')
+    assert changed != text and filled(changed, tables.TABLES, tables.COMMAND) == text
