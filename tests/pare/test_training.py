@@ -325,14 +325,6 @@ def test_photographs_to_validate_are_read_before_the_training(tmp_path):
     assert len(val_batches.dataset) == 1
 
 
-@pytest.mark.slow
-def test_two_sets_of_photographs_are_learnt(tmp_path, here, capsys):
-    path = annotations(tmp_path, has_smpl=np.array([1, 1, 1]))
-    assert main(['--train', f'{path}:1', f'{path}:1', '--images', str(tmp_path), '--epochs', '1',
-                 '--batch-size', '2', '--device', 'cpu', '--out', 'photos']) == 0
-    assert load_model('photos', CPU)[1]['options']['rendered'] is False
-
-
 # ---- several processes --------------------------------------------------------------------------
 
 def test_the_batch_is_shared_by_all_processes(here, capsys, monkeypatch):
