@@ -45,13 +45,16 @@ def prepare(args: argparse.Namespace, bodies: dict, skeleton: Skeleton, rank: in
         leave_out_unreadable(val_set, args.skip_unreadable)
     elif len(sets[0]) < 2:
         raise ValueError(f'{sets[0].path}: found 1 sample, expected more, to train on and to '
-                         f'validate; --val names others to validate')
+                         f'validate; --val names other samples to validate')
     else:  # the end of the first set
         val_set, n = copy(sets[0]), len(sets[0])
         val_set.seed, held_out = None, min(round(.95 * n), n - 1)  # not augmented
         val_set.keep(np.arange(n) >= held_out)
         sets[0] = Subset(sets[0], range(held_out))
-    left_out = val_set.keep_scored()
+    try:
+        left_out = val_set.keep_scored()
+    except ValueError as error:
+        raise ValueError(f'{error}; --val names other samples to validate') from error
     if left_out:
         print(f'{val_set.path}: {left_out} samples without a true pose are not validated on')
     batches = Mixture(sets, shares, per_process, args.seed, args.workers, rank, n_ranks)

@@ -25,7 +25,7 @@ from model import pick_device
 from pare import pictures
 from pare.body import H36M, Body, Skeleton, full_translation, matrix_to_axis_angle
 from pare.data import GENDERS, People, crop_matrix, load_bodies, read_photo, standardise, warp
-from pare.files import load_body
+from pare.files import SIDES, load_body
 from pare.formats import write_npz
 from pare.metrics import complete, evaluate, measure, pointed
 from pare.model import load_model
@@ -166,10 +166,11 @@ def box_of(box, size: tuple[int, int]) -> tuple[tuple[float, float], float]:
     """Centre and side of the crop of a box x, y, width, height, or else of the whole photograph.
     Raises ValueError for a box beside it."""
     x, y, width, height = box or (0, 0, *size)
-    if not (0 < width < np.inf and 0 < height < np.inf and x < size[0] and y < size[1]
-            and min(x + width, y + height) > 0):
+    if not (min(width, height) > 0 and SIDES[0] <= max(width, height) <= SIDES[1] and x < size[0]
+            and y < size[1] and min(x + width, y + height) > 0):
         raise ValueError(f'--box: found {x:g} {y:g} {width:g} {height:g}, expected a box that '
-                         f'meets the image of {size[0]} by {size[1]}')
+                         f'meets the image of {size[0]} by {size[1]}, with sides of {SIDES[0]} to '
+                         f'{SIDES[1]:g}')
     return (x + width / 2, y + height / 2), 1.2 * max(width, height)
 
 
@@ -213,7 +214,7 @@ def make_parser(running: bool) -> argparse.ArgumentParser:
         option('--model', type=Path, default=SHIPPED, metavar='FILE', help='weights')
         option('--box', type=float, nargs=4, metavar='N', help='x y w h of the person, in '
                'pixels of the photograph as it is seen; else the whole photograph')
-        option('--focal', type=bounded(float, 1), default=5000., metavar='PX',
+        option('--focal', type=bounded(float, 1, 1e6), default=5000., metavar='PX',
                help='focal length of the camera in pixels, for the translation')
         option('--out', type=Path, default='person.npz', metavar='FILE',
                help='parameters; the picture lies beside')

@@ -63,6 +63,7 @@ def load_body(path) -> dict[str, np.ndarray]:
 
 # ---- annotations --------------------------------------------------------------------------------
 
+SIDES = 1, 1e5  # of boxes, in pixels: the least and the most
 GENDERS = {'m': 'm', 'male': 'm', '0': 'm', 'f': 'f', 'female': 'f', '1': 'f',
            'n': 'neutral', 'neutral': 'neutral', '-1': 'neutral'}  # of SPIN and of PARE
 
@@ -78,7 +79,7 @@ def load_annotations(path, fits=None) -> dict[str, np.ndarray]:
     found = read_npz(path, ('imgname', 'images', 'center', 'scale', 'pose', 'shape', 'part', 'S',
                             'has_smpl', 'gender', 'labels', 'whole'))
     for key in ('images' if 'images' in found else 'imgname', 'center', 'scale'):
-        if not np.size(found.get(key, ())):
+        if not np.ndim(found.get(key, 0)) or not np.size(found[key]):
             raise ValueError(f'{path}: key {key} is missing or empty, expected imgname or images, '
                              f'center and scale')
     n = len(found['center'])
@@ -109,14 +110,17 @@ def load_annotations(path, fits=None) -> dict[str, np.ndarray]:
 
 
 def _check_values(path, found: dict) -> None:
-    """Raises ValueError for a box without extent, negative confidence and an unknown gender."""
-    good = {'scale': (found['scale'] > 0, 'a side of the box / 200 above 0')}
+    """Raises ValueError for a box too small or too large, negative confidence, unknown gender."""
+    least, most = (side / 200 for side in SIDES)
+    good = {'scale': ((least <= found['scale']) & (found['scale'] <= most),
+                      f'a side of the box / 200 from {least:g} to {most:g}')}
     for key in found.keys() & {'part', 'S'}:
-        good[key] = (found[key][..., -1] >= 0).all(axis=1), 'confidence of 0 or more'
+        good[key] = (found[key][..., -1] >= 0).all(axis=1), 'no confidence below 0'
     for key, (rows, expected) in good.items():
         if not rows.all():
-            raise ValueError(f'{path}: key {key}: found less in row {rows.argmin()}, expected '
-                             f'{expected}')
+            row = rows.argmin()
+            raise ValueError(f'{path}: key {key}: found {np.min(found[key][row]):g} in row {row}, '
+                             f'expected {expected}')
     if 'gender' in found:
         genders = [str(gender) for gender in found['gender']]
         strange = sorted(set(genders) - set(GENDERS))

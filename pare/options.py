@@ -41,7 +41,7 @@ def make_parser() -> argparse.ArgumentParser:
             ('epochs', bounded(int, 1), None, 'passes; else as --size wants'),
             ('batch-size', bounded(int, 2), None, 'images a step; else as --size wants'),
             ('lr', bounded(float, 1e-9), None, 'highest learning rate; else as --size wants'),
-            ('resolution', bounded(int, 32, 1025), None, 'of a side, times 32; else as --size wants'),
+            ('resolution', bounded(int, 32, 1025), None, 'of a side; else as --size wants'),
             ('people', bounded(int, 100), N_PEOPLE, 'rendered for each epoch'),
             ('part-epochs', bounded(int, 1), None, 'with the loss of part labels; else all'),
             ('seed', bounded(int, 0, 2 ** 31), 0, 'of weights, people, order and augmentation'),

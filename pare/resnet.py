@@ -89,7 +89,7 @@ class ResNet(nn.Module):
         """Takes weights in torchvision's names; what is of no backbone, such as fc, is left.
 
         Returns the missing and the unused names. Raises ValueError where weights are of another
-        shape or depth.
+        shape or depth, or not finite.
         """
         own = self.state_dict()
         used = {name: weights for name, weights in state.items() if name in own}
@@ -97,6 +97,8 @@ class ResNet(nn.Module):
             if own[name].shape != weights.shape:
                 raise ValueError(f'{name}: found shape {tuple(weights.shape)}, expected '
                                  f'{tuple(own[name].shape)} of this ResNet')
+            if weights.is_complex() or not weights.isfinite().all():
+                raise ValueError(f'{name}: found numbers that are not finite or not real')
         unused = sorted(set(state) - set(used))
         deeper = [name for name in unused if name.startswith('layer')]
         if deeper:

@@ -1,14 +1,14 @@
 """What the tests of pare/ share."""
 from concurrent.futures import Future
 from contextlib import redirect_stdout
-from functools import cache
+from functools import cache, partial
 from io import StringIO
 from types import SimpleNamespace
 
 import pytest
 
 from made import TINY
-from pare import batches, eval as scoring, people as rendering, training
+from pare import batches, eval as scoring, people as rendering, pictures, training
 from pare.formats import write_npz
 from pare.people import render_people
 
@@ -36,6 +36,7 @@ class AtOnce:
         pass
 
 
+sensitivity = pictures.sensitivity
 once = cache(render_people)  # who is rendered in many tests is rendered once
 
 
@@ -48,6 +49,7 @@ def make_small(patch) -> None:
     patch.setattr(training, 'N_SKELETONS', 16)
     patch.setattr(training, 'has_bfloat16', lambda device: False)
     patch.setattr(scoring, 'N_TEST', 40)
+    patch.setattr(pictures, 'sensitivity', partial(sensitivity, n=4))
     patch.setattr(rendering, 'ProcessPoolExecutor', AtOnce)
 
 

@@ -138,7 +138,8 @@ def test_a_training_is_scored_on_rendered_people(trained, here, capsys):
     assert {'vertices', 'keypoints', 'pointing', *H36M} <= said.keys()
     joints = [float(said[name].split()[0]) for name in H36M]
     assert float(said['MPJPE'].split()[0]) == pytest.approx(np.mean(joints), abs=.1)
-    assert {path.name for path in Path('pare/plots').iterdir()} == PICTURES | {'visible.png', 'score.csv'}
+    assert {path.name for path in Path('pare/plots').iterdir()} == PICTURES | {'visible.png',
+                                                                               'score.csv'}
 
 
 def test_a_set_with_s_alone_is_scored_by_it(trained, here, capsys, monkeypatch):
@@ -264,8 +265,11 @@ def test_a_box_is_the_whole_photograph_or_what_is_given():
     (['photo.png', '--box', '0', '0', '0', '5'], 'expected a box that'),
     (['photo.png', '--box', 'nan', '0', '5', '5'], 'expected a box that'),
     (['photo.png', '--box', '0', '0', 'inf', '5'], 'expected a box that'),
+    (['photo.png', '--box', '0', '0', '1e9', '5'], 'with sides of 1 to 100000'),
+    (['photo.png', '--box', '0', '0', '.1', '.1'], 'with sides of 1 to 100000'),
     (['photo.png', '--box', '1', '2', '3'], 'expected 4 arguments'),
     (['photo.png', '--focal', '0'], '--focal: found 0, expected at least 1'),
+    (['photo.png', '--focal', '1e300'], '--focal: found 1e300, expected at least 1 and less'),
     (['photo.png', '--out', 'person.png'], '--out: found person.png, expected a name that ends'),
     (['photo.png', '--out', 'no/person.npz'], 'no/person.npz'),
     (['photo.png', '--body', 'no.npz'], 'no.npz: No such file'),

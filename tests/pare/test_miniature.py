@@ -12,7 +12,7 @@ N_MPII = 8
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(tmp_path, monkeypatch, small):
     """smpl/ with three bodies and both regressors, a sequence of 3DPW, MPII with fits, a ResNet."""
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
@@ -45,6 +45,8 @@ def test_from_the_files_of_the_field_to_an_error(folder, capsys, monkeypatch):
         '--batch-size', '4', '--resolution', '64', '--device', 'cpu', '--out', 'mine',
         '--plots', 'plots']) == 0
     assert '0 weights of the backbone missing' in capsys.readouterr().out
+    _, kept = models.load_model('mine', torch.device('cpu'))
+    assert kept['options']['rendered'] is False and kept['mean_pose'].shape == (17, 3)
     errors = {}
     for gender in ('file', 'neutral'):
         with monkeypatch.context() as patch:

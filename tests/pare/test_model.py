@@ -87,7 +87,12 @@ def test_weights_of_another_network_are_refused(tmp_path):
     model, path = nn.Module(), tmp_path / 'weights.pth'
     deeper = ResNet(18, 4).state_dict() | {'layer3.2.conv1.weight': torch.zeros(16, 16, 3, 3)}
     for backbone, state, message in (
-            (ResNet(18, 4), ResNet(18, 8).state_dict(), 'conv1.weight: found shape .8, 3, 7, 7., expected .4, 3'),
+            (ResNet(18, 4), ResNet(18, 8).state_dict(),
+             'conv1.weight: found shape .8, 3, 7, 7., expected .4, 3'),
+            (ResNet(18, 4), deeper | {'bn1.bias': torch.full((4,), torch.nan)},
+             'bn1.bias: found numbers that are not finite'),
+            (ResNet(18, 4), deeper | {'bn1.bias': torch.zeros(4, dtype=torch.complex64)},
+             'bn1.bias: found numbers that are not finite or not real'),
             (ResNet(18, 4), deeper, 'layer3.2.conv1.weight: found a ResNet of more layers'),
             (ResNet(50), zeros(resnet(23)), 'layer3.10.bn1.bias: found a ResNet of more layers'),
             (ResNet(18, 4), {'layers.weight': torch.zeros(1)}, 'found no weights of a ResNet')):

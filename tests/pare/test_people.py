@@ -29,8 +29,8 @@ def test_rendering_follows_from_the_seed(people):
     found, again = np.load(people), render_people(40, 64, seed=0)
     for key in found.files:
         np.testing.assert_array_equal(found[key], again[key])
-    other = render_people(40, 64, seed=(0, 1))
-    assert not np.array_equal(other['pose'], again['pose'])
+    other = render_people(2, 64, seed=(0, 1))
+    assert not np.array_equal(other['pose'], again['pose'][:2])
 
 
 def test_keypoints_are_the_projections_of_the_bodies(batch):

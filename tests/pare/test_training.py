@@ -124,7 +124,7 @@ def test_a_loss_that_grows_by_orders_of_magnitude_ends_a_training(batch, small):
             return self.n_batches * [self.batch | {'keypoints': far * self.batch['keypoints']}]
     rows = fit(build('mlp', 'small'), Farther(batch, 1), SKELETON, 2, 1e-3, WEIGHTS['small'], 1)
     assert next(rows)[0]['epoch'] == 1
-    with pytest.raises(ValueError, match='epoch 2: found a loss of .*, 100 times that of the first'):
+    with pytest.raises(ValueError, match='epoch 2: found a loss of .*, 100 times that'):
         next(rows)
 
 
@@ -304,7 +304,7 @@ def test_each_set_has_its_folder_and_its_fits(tmp_path):
 
 def test_a_set_without_bodies_is_learnt_and_cannot_validate(tmp_path, capsys):
     path = annotations(tmp_path, pose=None, shape=None, has_smpl=None)
-    with pytest.raises(ValueError, match='found neither pose and shape nor the 14 joints'):
+    with pytest.raises(ValueError, match='found neither pose and shape nor the 14 joints.*--val'):
         prepared(tmp_path, str(path))
     (tmp_path / 'val').mkdir()
     other = annotations(tmp_path / 'val')
@@ -323,14 +323,6 @@ def test_photographs_to_validate_are_read_before_the_training(tmp_path):
         prepared(tmp_path, str(path), '--val', str(other))
     _, val_batches, _ = prepared(tmp_path, str(path), '--val', str(other), '--skip-unreadable')
     assert len(val_batches.dataset) == 1
-
-
-@pytest.mark.slow
-def test_two_sets_of_photographs_are_learnt(tmp_path, here, capsys):
-    path = annotations(tmp_path, has_smpl=np.array([1, 1, 1]))
-    assert main(['--train', f'{path}:1', f'{path}:1', '--images', str(tmp_path), '--epochs', '1',
-                 '--batch-size', '2', '--device', 'cpu', '--out', 'photos']) == 0
-    assert load_model('photos', CPU)[1]['options']['rendered'] is False
 
 
 # ---- several processes --------------------------------------------------------------------------
