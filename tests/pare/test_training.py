@@ -1,4 +1,5 @@
 import os
+import socket
 import subprocess
 import sys
 from contextlib import closing
@@ -360,10 +361,14 @@ torch.distributed.destroy_process_group()
 def test_two_processes_have_the_gradients_of_one(tmp_path):
     script = tmp_path / 'two.py'
     script.write_text(SCRIPT.format(paths=[str(ROOT), str(Path(__file__).parent)]))
-    done = subprocess.run(
-        [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2',
-         script], cwd=tmp_path, capture_output=True, text=True,
-        env=os.environ | {'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''})
-    assert done.returncode == 0, done.stderr
+    with socket.create_server(('localhost', 0)) as server:
+        port = server.getsockname()[1]  # one that is free
+    shared = os.environ | {'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': '', 'WORLD_SIZE': '2',
+                           'MASTER_ADDR': 'localhost', 'MASTER_PORT': str(port)}
+    both = [subprocess.Popen([sys.executable, script], cwd=tmp_path, stderr=subprocess.PIPE,
+                             env=shared | {'RANK': rank}) for rank in '01']
+    for process in both:
+        _, error = process.communicate(timeout=300)
+        assert process.returncode == 0, error
     for whole, halves in zip(gradients(), torch.load(tmp_path / 'found.pt'), strict=True):
         torch.testing.assert_close(halves, whole, atol=1e-6, rtol=1e-3)
