@@ -675,7 +675,7 @@ class _Unpickler(pickle._Unpickler):  # the one in Python: of the one in C not e
 
     def __init__(self, raw: bytes, known):
         super().__init__(io.BytesIO(raw), encoding='latin1')  # as Python 2 wrote bytes
-        self.known, self.room, self.size, self.memo = known, FREE + len(raw) // 4, len(raw), []
+        self.known, self.room, self.size, self.memo = known, FREE + len(raw) // 8, len(raw), []
 
     def find_class(self, module: str, name: str) -> _Call:
         short = f'{module.partition(".")[0]}.{name}'  # numpy 1 and 2 differ in module
@@ -713,6 +713,11 @@ class _Unpickler(pickle._Unpickler):  # the one in Python: of the one in C not e
         self.stack[-1].update((key, value) for key, value in zip(items[::2], items[1::2])
                               if type(key) in PLAIN)  # no other is a key of ours
 
+    def load_mark(self):
+        if len(self.metastack) > 2 * DEEPEST:  # each takes a list, and only a byte of the file
+            raise ValueError('values nested too deep')
+        super().load_mark()
+
     def load_memoize(self):
         self.memo.append(self.stack[-1])
 
@@ -741,8 +746,8 @@ class _Unpickler(pickle._Unpickler):  # the one in Python: of the one in C not e
 
 
 def _counted(step):
-    """A step that takes more memory than its bytes in the file: of those, lists of numbers have at
-    most one in four bytes."""
+    """A step that takes more memory than its bytes in the file: lists of numbers have at most one in
+    eight bytes."""
     def counted(self):
         self.room -= 1
         if self.room < 0:

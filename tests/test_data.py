@@ -168,7 +168,8 @@ FLOODS = {
     'objects of objects': laughs(ARRAY % (b'K\x64\x85', b'O8', b'](' + 100 * b'K\x01' + b'e'),
                                  ARRAY % (b'K\x64\x85', b'O8', b'](?e')),
     'lists in lists': 600_000 * b']' + 600_000 * b'a',
-    'tuples in tuples': b')' + 600_000 * b'\x85', 'many lists': b'(' + 600_000 * b']' + b'l'}
+    'tuples in tuples': b')' + 600_000 * b'\x85', 'marks in marks': 5_000_000 * b'(',
+    'many lists': b'(' + 600_000 * b']' + b'l'}
 
 
 @pytest.mark.parametrize('flood', FLOODS)
