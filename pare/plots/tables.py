@@ -34,8 +34,12 @@ def line(name: str, seeds: list[dict]) -> list[str]:
     columns = {key: [seed[key] for seed in seeds] for key in COLUMNS}
     minutes = min(columns['seconds']) / 60
     return [name, f'{columns["samples"][0]:,.0f}', f'{minutes:.0f} min' if minutes else '',
-            spread(columns['mpjpe'], 1), spread(columns['pa_mpjpe'], 1),
-            f'{np.mean(columns["learnt"]):.0f} %', spread(columns['hidden'], 1)]
+            of_seeds(columns['mpjpe']), of_seeds(columns['pa_mpjpe']),
+            f'{np.mean(columns["learnt"]):.0f} %', of_seeds(columns['hidden'])]
+
+
+def of_seeds(values: list[float]) -> str:
+    return spread(values, 1) if len(values) > 1 else f'{values[0]:.1f}'
 
 
 def shipped(ends: dict[str, float]) -> list[str]:
