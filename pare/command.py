@@ -16,15 +16,25 @@ def end_at_once() -> None:
 
 @contextmanager
 def held_back():
-    """Interrupts come afterwards; a process that is begun within gets none, not even at first."""
-    if not hasattr(signal, 'pthread_sigmask'):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
+    """Interrupts come afterwards; a process that is begun within gets none, not even at first.
+
+    The mask is for that process, which inherits it. The handlers are for this one, of which another
+    thread may take the signal.
+    """
+    came = []
+    handlers = {number: signal.signal(number, lambda number, _: came.append(number))
+                for number in INTERRUPTS}
+    masked = hasattr(signal, 'pthread_sigmask')  # not on Windows
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS) if masked else None
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if masked:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 def command(main) -> None:
