@@ -576,10 +576,10 @@ def learnt_by(args: argparse.Namespace) -> list[str]:
                                      for name in names]
 
 
-def unfinished(out: Path) -> str:
+def unfinished(out: Path, script: str = 'training.py') -> str:
     """What an interrupted training leaves, in a line."""
     if state_path(out).exists():
-        return (f'{state_path(out)} holds all finished epochs, to go on: python training.py '
+        return (f'{state_path(out)} holds all finished epochs, to go on: python {script} '
                 f'--resume --out {out}')
     return f'no epoch is kept; {out} is written by finished trainings alone'
 

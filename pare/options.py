@@ -100,15 +100,6 @@ def load_training(path: Path) -> dict:
     return state
 
 
-def unfinished(out: Path) -> str:
-    """What an interrupted training leaves, in a line."""
-    path = state_path(out)
-    if path.exists():
-        return (f'{path} holds all finished epochs, to go on: python -m pare.training --resume '
-                f'--out {out}')
-    return f'no epoch is kept; {out} is written by finished trainings alone'
-
-
 def learnt_by(args: argparse.Namespace) -> list[str]:
     """The options that decide what is learnt, as on a command line."""
     words, beside = [], ('out', 'plots', 'device', 'resume', 'workers')

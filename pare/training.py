@@ -36,9 +36,9 @@ from pare.losses import losses, skeleton_loss
 from pare.metrics import to, true_joints, validate
 from pare.model import build, load_backbone
 from pare.muon import make_optimisers
-from pare.options import COLUMNS, N_RANKS, RANK, learnt_by, make_parser, parse, unfinished
+from pare.options import COLUMNS, N_RANKS, RANK, learnt_by, make_parser, parse
 from pare.people import PASSES, sample_skeletons
-from training import DIVERGED, restore, save_state, save_tensors, state_path
+from training import DIVERGED, restore, save_state, save_tensors, state_path, unfinished
 
 # ---- settings -----------------------------------------------------------------------------------
 
@@ -247,7 +247,7 @@ def main(argv=None) -> int:
                 torch.cuda.set_device(int(os.environ['LOCAL_RANK']))
             torch.distributed.init_process_group()
         train(args, state)
-    return status(parser, work, lambda: unfinished(out))
+    return status(parser, work, lambda: unfinished(out, '-m pare.training'))
 
 
 if __name__ == '__main__':
