@@ -23,12 +23,12 @@ def work():
     if sys.argv[1] == 'child':
         with held_back():
             child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(.5)'])
-    print('begun', flush=True)
-    if sys.argv[1] == 'child':
         try:
+            print('begun', flush=True)
             time.sleep(30)
         finally:
             print(child.wait(), flush=True)
+    print('begun', flush=True)
     while sys.argv[1] == 'late':
         time.sleep(.01)
     for _ in range(10 ** 5):
