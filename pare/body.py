@@ -14,6 +14,11 @@ JOINTS = ('Pelvis', 'LHip', 'RHip', 'Spine1', 'LKnee', 'RKnee', 'Spine2', 'LAnkl
 PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21)
 N_BETAS = 10
 
+# what is left and what is right in a mirror
+FLIP_JOINTS = [0, 2, 1, 3, 5, 4, 6, 8, 7, 9, 11, 10, 12, 14, 13, 15, 17, 16, 19, 18, 21, 20, 23, 22]
+FLIP_PARTS = [0, *(1 + joint for joint in FLIP_JOINTS)]  # in labels, where 0 is the background
+FLIP_KEYPOINTS = [5, 4, 3, 2, 1, 0, 11, 10, 9, 8, 7, 6, *range(12, 20), 21, 20, 23, 22]
+
 # the 24 keypoints of SPIN's annotations: of the skeleton, of J_regressor_extra, of the face
 KEYPOINTS = ('RAnkle', 'RKnee', 'RHip', 'LHip', 'LKnee', 'LAnkle', 'RWrist', 'RElbow', 'RShoulder',
              'LShoulder', 'LElbow', 'LWrist', 'Neck', 'HeadTop', 'Pelvis', 'Thorax', 'Spine',
@@ -78,6 +83,12 @@ def relative_rotations(world: Tensor) -> Tensor:
     """Rotations (B, 24, 3, 3) relative to the parents, of those in the camera's frame."""
     parents = world[:, list(PARENTS[1:])]
     return torch.cat([world[:, :1], parents.mT @ world[:, 1:]], dim=1)
+
+
+def mirrored_rotations(rotations: Tensor) -> Tensor:
+    """Rotations (..., 24, 3, 3) of a body as a mirror shows it, which turns x."""
+    mirror = torch.diag(rotations.new_tensor([-1., 1., 1.]))
+    return mirror @ rotations[..., FLIP_JOINTS, :, :] @ mirror
 
 
 # ---- cameras ------------------------------------------------------------------------------------

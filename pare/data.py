@@ -17,18 +17,15 @@ from PIL import Image, ImageOps
 from torch.utils.data import Dataset
 
 from data import one_line
-from pare.body import (H36M, KEYPOINTS, N_BETAS, Body, Skeleton, axis_angle_to_matrix,
-                       fit_camera)
+from pare.body import (FLIP_JOINTS, FLIP_KEYPOINTS, FLIP_PARTS, H36M, KEYPOINTS, N_BETAS, Body,
+                       Skeleton, axis_angle_to_matrix, fit_camera)
 from pare.files import load_annotations, load_body
 from pare.render import face_parts, rasterise, to_pixels
 from pare.standin import make_body
 
 MEAN, STD = np.float32([.485, .456, .406]), np.float32([.229, .224, .225])  # of ImageNet, RGB
-FLIP_JOINTS = [0, 2, 1, 3, 5, 4, 6, 8, 7, 9, 11, 10, 12, 14, 13, 15, 17, 16, 19, 18, 21, 20, 23, 22]
-FLIP_LABELS = np.array([0, *(1 + joint for joint in FLIP_JOINTS)])
 GENDERS = {'neutral': 'SMPL_NEUTRAL', 'm': 'SMPL_MALE', 'f': 'SMPL_FEMALE'}  # names of files
 H36M_IN_S = [KEYPOINTS.index(name) for name in H36M]
-FLIP_KEYPOINTS = [5, 4, 3, 2, 1, 0, 11, 10, 9, 8, 7, 6, *range(12, 20), 21, 20, 23, 22]
 
 
 # ---- the crop -----------------------------------------------------------------------------------
@@ -253,7 +250,7 @@ class People(Dataset):
         if 'labels' in self.set:
             labels = warp_labels(self.set['labels'][row], matrix / 4, size)
             mirrored = matrix[0, 0] * matrix[1, 1] < matrix[0, 1] * matrix[1, 0]
-            return FLIP_LABELS[labels] if mirrored else labels
+            return np.array(FLIP_PARTS)[labels] if mirrored else labels
         places, weight = sample['keypoints'][None].split((2, 1), dim=-1)
         if not sample['has_smpl'] or (weight > 0).sum() < 3:
             return np.full((size, size), -1)

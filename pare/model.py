@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
 
-from pare.body import N_BETAS, relative_rotations, rotation_6d_to_matrix
+from pare.body import (FLIP_JOINTS, FLIP_PARTS, N_BETAS, matrix_to_rotation_6d, mirrored_rotations,
+                       relative_rotations, rotation_6d_to_matrix)
 from pare.formats import read_weights
 from pare.resnet import ResNet, conv
 
@@ -30,7 +31,37 @@ UPRIGHT = (1., 0., 0., -1., 0., 0.)  # half a turn about x: the body's y is up, 
 CAMERA = (.9, 0., 0.)
 
 
-class Plain(nn.Module):
+class Regressor(nn.Module):
+    """A network that looks at images. In evaluation mode it also looks at their mirror images, and
+    what it finds is the mean of both: the symmetry is exact, the errors are not alike."""
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        """Of images (B, 3, R, R): rotations (B, 24, 3, 3), betas (B, 10), camera (B, 3) as in
+        `project`; with part attention also parts (B, 25, H, W), attention (B, 24, H, W), places
+        (B, 24, 2)."""
+        if self.training:
+            return self.look(image)
+        both = self.look(torch.cat([image, image.flip(3)]))
+        one, other = ({key: value.chunk(2)[half] for key, value in both.items()}
+                      for half in (0, 1))
+        found = {key: (one[key] + back) / 2 for key, back in mirrored_output(other).items()}
+        six = matrix_to_rotation_6d(found['rotations'])  # the first two columns of the mean
+        return found | {'rotations': rotation_6d_to_matrix(six)}
+
+
+def mirrored_output(found: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What is found in images as it would be found in their mirror images."""
+    camera = found['camera'] * found['camera'].new_tensor([1., -1., 1.])
+    result = {'rotations': mirrored_rotations(found['rotations']), 'betas': found['betas'],
+              'camera': camera}
+    if 'places' in found:
+        result |= {'parts': found['parts'][:, FLIP_PARTS].flip(3),
+                   'attention': found['attention'][:, FLIP_JOINTS].flip(3),
+                   'places': found['places'][:, FLIP_JOINTS] * camera.new_tensor([-1., 1.])}
+    return result
+
+
+class Plain(Regressor):
     """ResNet and MLP: the mean of the last map, two layers, then pose, shape and camera."""
 
     def __init__(self, backbone: ResNet, width: int = 1024):
@@ -43,7 +74,7 @@ class Plain(nn.Module):
         self.shape = start_at(nn.Linear(width, N_BETAS), N_BETAS * (0.,))
         self.camera = start_at(nn.Linear(width, 3), CAMERA)
 
-    def forward(self, image: Tensor) -> dict[str, Tensor]:
+    def look(self, image: Tensor) -> dict[str, Tensor]:
         x = self.mlp(self.backbone(image)[-1].mean(dim=(2, 3))).float()
         with torch.autocast(image.device.type, enabled=False):
             return {'rotations': rotation_6d_to_matrix(self.pose(x).unflatten(1, (24, 6))),
@@ -94,7 +125,7 @@ class PartMLPs(nn.Module):
         return x.transpose(0, 1)
 
 
-class Pare(nn.Module):
+class Pare(Regressor):
     """Part attention: a 2D branch finds the parts, a 3D branch describes them, and each part's pose
     comes from the features where the part is.
 
@@ -120,7 +151,7 @@ class Pare(nn.Module):
         self.shape = start_at(nn.Linear(n_all, N_BETAS), N_BETAS * (0.,))
         self.camera = start_at(nn.Linear(n_all, 3), CAMERA)
 
-    def forward(self, image: Tensor) -> dict[str, Tensor]:
+    def look(self, image: Tensor) -> dict[str, Tensor]:
         stages = self.backbone(image)
         seen, features = self.branch_2d(stages), self.branch_3d(stages)
         parts = self.parts(seen)                                    # (B, 25, H, W)

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pare.body import (N_BETAS, Body, Skeleton, axis_angle_to_matrix, matrix_to_axis_angle,
-                       project)
+from pare.body import (FLIP_KEYPOINTS, FLIP_PARTS, N_BETAS, Body, Skeleton, axis_angle_to_matrix,
+                       matrix_to_axis_angle, mirrored_rotations, project)
 from pare.command import command, held_back, status
-from pare.data import FLIP_JOINTS, FLIP_KEYPOINTS, FLIP_LABELS, MEAN, STD
+from pare.data import MEAN, STD
 from pare.formats import write_npz
 from pare.render import face_parts, scene
 from pare.standin import make_body
@@ -203,11 +203,10 @@ def rendered_samples(n: int, size: int, seed) -> tuple[list[dict[str, Tensor]], 
 
 def mirrored(batch: dict[str, Tensor], which: Tensor) -> dict[str, Tensor]:
     """The batch with those of `which` (B,) as in a mirror: left is right."""
-    mirror = torch.diag(torch.tensor([-1., 1, 1]))
     flipped = {'image': batch['image'].flip(3),
-               'labels': torch.from_numpy(FLIP_LABELS).byte()[batch['labels'].int().flip(2)],
+               'labels': torch.tensor(FLIP_PARTS).byte()[batch['labels'].int().flip(2)],
                'keypoints': batch['keypoints'][:, FLIP_KEYPOINTS] * torch.tensor([-1., 1, 1]),
-               'rotations': mirror @ batch['rotations'][:, FLIP_JOINTS] @ mirror}
+               'rotations': mirrored_rotations(batch['rotations'])}
     return batch | {key: torch.where(which.view(-1, *(1,) * (value.ndim - 1)), value, batch[key])
                     for key, value in flipped.items()}
 

@@ -54,7 +54,7 @@ def test_flipping_twice_changes_nothing():
     twice = turn_sample(*once, 0., True)
     np.testing.assert_allclose(twice[0], rotations[0], atol=1e-6)
     np.testing.assert_allclose(twice[1], points)
-    for order in (data.FLIP_JOINTS, data.FLIP_KEYPOINTS, data.FLIP_LABELS):
+    for order in (data.FLIP_JOINTS, data.FLIP_KEYPOINTS, data.FLIP_PARTS):
         assert np.array_equal(np.array(order)[order], np.arange(len(order)))
     swapped = {name: JOINTS[data.FLIP_JOINTS[joint]] for joint, name in enumerate(JOINTS)}
     assert swapped['LKnee'] == 'RKnee' and swapped['Head'] == 'Head'

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from made import random_pose
-from pare.body import PARENTS, relative_rotations
+from made import ARRAYS, random_pose
+from pare.body import H36M, PARENTS, Skeleton, project, relative_rotations
 from pare.model import (SIZES, Branch, PartMLPs, Plain, build, grid, load_backbone, load_model,
-                        pool)
+                        mirrored_output, pool)
 from pare.resnet import ResNet
 
 CPU = torch.device('cpu')
@@ -209,7 +209,7 @@ def test_places_are_where_the_attention_is(placed):
     else:
         given.in_channels, model.parts = 32, given
     model.pose.register_forward_pre_hook(lambda _, args: heard.append(args[0]))
-    found = model(torch.rand(1, 3, 64, 64))
+    found = model.look(torch.rand(1, 3, 64, 64))
     place = torch.tensor([12.5 / 16 - 1, 3.5 / 16 - 1])
     torch.testing.assert_close(found['places'][0, 4], place)
     torch.testing.assert_close(found['places'][0, 0], torch.zeros(2), atol=1e-6, rtol=0)  # even
@@ -241,3 +241,40 @@ def test_a_branch_with_skips_is_as_sharp_as_its_stages():
     assert extents[0] <= 9 < 50 < extents[1]
     plain = Branch([4, 8, 16, 32], 6, 2, skips=False).eval()
     assert plain(stages).shape == (1, 6, 16, 16)
+
+
+# ---- the mirror ---------------------------------------------------------------------------------
+
+def test_a_mirrored_output_is_the_body_that_a_mirror_shows():
+    """x of its joints and of their places is turned, and left is right."""
+    skeleton = Skeleton(ARRAYS)
+    swap = [H36M.index({'L': 'R', 'R': 'L'}.get(name[0], name[0]) + name[1:]) for name in H36M]
+    betas, rotations = random_pose(5)
+    one = {'rotations': rotations, 'betas': betas, 'camera': torch.rand(5, 3)}
+    other = mirrored_output(one)
+    joints, mirrored = (skeleton(each['betas'], each['rotations'])[1] for each in (one, other))
+    turned = torch.tensor([-1., 1, 1])
+    torch.testing.assert_close(mirrored, joints[:, swap] * turned, atol=1e-5, rtol=0)
+    torch.testing.assert_close(project(mirrored, other['camera']),
+                               project(joints, one['camera'])[:, swap] * turned[:2],
+                               atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize('kind', ('mlp', 'pare'))
+def test_what_is_found_in_a_mirror_is_mirrored(kind):
+    """Of any network: the mean over both has no left nor right of its own."""
+    torch.manual_seed(0)
+    model = build(kind, 'small').eval()
+    for weights in model.parameters():  # away from the start, where all are alike
+        weights.data += .02 * torch.randn_like(weights)
+    image = torch.randn(3, 3, 64, 64)
+    found, mirrored = model(image), model(image.flip(3))
+    expected = mirrored_output(found)
+    assert mirrored.keys() == expected.keys() == model.look(image).keys()
+    for key in mirrored:
+        torch.testing.assert_close(mirrored[key], expected[key], atol=1e-4, rtol=0)
+        assert key == 'betas' or not torch.allclose(mirrored[key], found[key], atol=1e-4)
+    one, other = model.look(image), model.look(image.flip(3))
+    for key in {'betas', 'parts'} & found.keys():
+        other[key] = mirrored_output(other)[key]
+        torch.testing.assert_close(found[key], (one[key] + other[key]) / 2)
