@@ -33,7 +33,7 @@ from torch.optim.lr_scheduler import CyclicLR, OneCycleLR
 from data import (SUPERVISED, TRAIN_FILE, TWO_VIEWS, WEAK_FILE, atomic, check, find_bones, load,
                   make_people, project, settle_camera, settle_views, split_blocks)
 from metrics import cal_mpjpe
-from model import LiftModel, pick_device
+from model import LiftModel, pick_device, pick_precision
 
 # ---- settings -----------------------------------------------------------------------------------
 
@@ -339,7 +339,9 @@ def train(args: argparse.Namespace, state: dict | None) -> None:
     Raises ValueError or OSError for what a user can mend: before the first epoch, but for a loss
     that diverges and a disk that is full.
     """
-    train_set, val_set = prepare(args.data, pick_device(args.device), args.weak)
+    device = pick_device(args.device)
+    print(f'device: {device.type}, hidden products in {args.precision}')
+    train_set, val_set = prepare(args.data, device, args.weak)
     probe = train_set[::20]  # about as many as val_set
     for folder in (args.out.parent, args.plots):
         folder.mkdir(parents=True, exist_ok=True)
@@ -391,9 +393,9 @@ def build(args: argparse.Namespace, train_set: Poses) -> LiftModel:
     model = LiftModel(args.n_blocks, args.hidden_layer, args.dropout,
                       train_set.joint_3d[0].numel()).to(train_set.joint_3d.device)
     model.fit(train_set.joint_2d, train_set.joint_3d)
+    model.in_bfloat16 = args.precision == 'bfloat16'
     n_parameters = sum(weights.numel() for weights in model.parameters())
-    print(f'model: {args.n_blocks} blocks of {args.hidden_layer}, {n_parameters:,} parameters, '
-          f'on {train_set.joint_3d.device.type}\n')
+    print(f'model: {args.n_blocks} blocks of {args.hidden_layer}, {n_parameters:,} parameters\n')
     return model
 
 
@@ -537,6 +539,8 @@ def make_parser() -> argparse.ArgumentParser:
             ('seed', bounded(int, 0, 2 ** 63), 0, 'of weights, order, augmentation and dropout')):
         option(f'--{name}', type=kind, default=default, metavar=kind.__name__[0].upper(), help=text)
     option('--device', choices=('auto', 'cpu', 'cuda'), default='auto', help='auto: a GPU if any')
+    option('--precision', choices=('auto', 'float32', 'bfloat16'), default='auto',
+           help='of products in the blocks; auto: bfloat16 if the device multiplies in it')
     option('--out', type=Path, default='liftModel', metavar='FILE', help='file for the weights')
     option('--plots', type=Path, default='plots', metavar='FOLDER',
            help='folder for charts and history.csv')
@@ -558,11 +562,12 @@ def parse(parser: argparse.ArgumentParser, argv: list) -> tuple[argparse.Namespa
         state = load_training(path)
         beside = [f'--{name}={getattr(args, name)}' for name in ('out', 'plots', 'device')]
         args = parser.parse_args([*state['options'], *argv, *beside])
-        if learnt_by(args) != state['options']:
-            raise ValueError(f'--resume: found options that are not those of {path}, expected '
-                             f'{" ".join(state["options"])}')
     elif path.exists():
         print(f'note: {path} of an unfinished training will be replaced; --resume goes on')
+    args.precision = pick_precision(args.precision, pick_device(args.device))
+    if state and learnt_by(args) != state['options']:
+        raise ValueError(f'--resume: found options that are not those of {path}, expected '
+                         f'{" ".join(state["options"])}')
     if 'data' not in args:
         args.data = Path(WEAK_FILE if args.weak and Path(WEAK_FILE).exists() else TRAIN_FILE)
     return args, state
