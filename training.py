@@ -26,7 +26,7 @@ from pathlib import Path
 from textwrap import shorten
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import softplus
 from torch.optim.lr_scheduler import CyclicLR, OneCycleLR
 
@@ -41,6 +41,7 @@ EPOCHS = 15        # 3 minutes on 2 cores; 40 epochs lower the error by a quarte
 BATCH_SIZE = 256   # batches of 64 are 3 % worse and take longer
 RATE = 2e-3        # the highest of the one cycle, which is 19 % better than a constant 1e-3
 BETAS = .9, .99    # of Adam; .99 forgets the large gradients of the first epochs sooner
+SETTLED = .3       # of the epochs, after which batch norm keeps its statistics: X % better
 N_BLOCKS, HIDDEN_LAYER = 2, 1024  # the handout's
 DROPOUT = 0.       # augmentation leaves nothing to overfit; 0.1 is 8 % worse
 
@@ -210,11 +211,12 @@ def cross(pose: Tensor) -> Tensor:
 # ---- the loop -----------------------------------------------------------------------------------
 
 def fit(model: LiftModel, poses: Poses, epochs: int, batch_size: int, lr: float, loss, augment,
-        state: dict | None = None, optimise=None):
+        state: dict | None = None, optimise=None, settled: float = SETTLED):
     """Trains a model that has its statistics; yields each epoch's row and what a state needs.
 
     loss(model, batch) and augment(poses) are functions as above; optimise(model, lr, n_steps) gives
-    optimiser and scheduler, as `one_cycle` does. Goes on from a state of `load_state`. Raises
+    optimiser and scheduler, as `one_cycle` does. After a share of the epochs, `settled`, batch norm
+    no longer takes the statistics of batches. Goes on from a state of `load_state`. Raises
     ValueError where the loss diverges, and for what `restore` refuses.
     """
     n_batches = len(split_batches(poses.joint_2d, batch_size))
@@ -225,7 +227,8 @@ def fit(model: LiftModel, poses: Poses, epochs: int, batch_size: int, lr: float,
     begun = restore(parts, state)['epoch'] if state else 0
     for epoch in range(begun + 1, epochs + 1):
         start = time.perf_counter()
-        mean_loss = learn(epoch, augment(poses), model, optimiser, scheduler, batch_size, loss)
+        mean_loss = learn(epoch, augment(poses), model, optimiser, scheduler, batch_size, loss,
+                          settled=epoch - 1 >= settled * epochs)
         speed = len(poses) / (time.perf_counter() - start)
         if not mean_loss < most:
             raise ValueError(f'epoch {epoch}: found a loss of {mean_loss:.3g}, expected less than '
@@ -235,9 +238,15 @@ def fit(model: LiftModel, poses: Poses, epochs: int, batch_size: int, lr: float,
         yield {'epoch': epoch, 'loss': mean_loss, 'rate': rate, 'poses_per_s': speed}, parts
 
 
-def learn(epoch_no: int, poses: Poses, model, optimiser, scheduler, batch_size: int, loss) -> float:
-    """Trains once on all poses, in random order; returns the mean loss over samples."""
+def learn(epoch_no: int, poses: Poses, model, optimiser, scheduler, batch_size: int, loss,
+          settled: bool = False) -> float:
+    """Trains once on all poses, in random order; returns the mean loss over samples. Where batch
+    norm has settled it does as in evaluation: batches differ, and what it makes of a pose does not.
+    """
     model.train()
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm1d):
+            layer.train(not settled)
     every_batch = isinstance(scheduler, (OneCycleLR, CyclicLR))
     order = torch.randperm(len(poses), device=poses.joint_2d.device)
     total = torch.zeros((), device=order.device)

@@ -319,7 +319,7 @@ def test_fit_is_a_loop_over_run_epoch():
     optimiser = torch.optim.Adam(model.parameters(), 1e-2, betas=(.9, .99))
     schedule = OneCycleLR(optimiser, 1e-2, 3 * 4, cycle_momentum=False)
     losses = [run_epoch(epoch, POSES, model, optimiser, schedule, 50)[0] for epoch in (1, 2, 3)]
-    weights, rows = fitted()
+    weights, rows = fitted(settled=1)
     torch.testing.assert_close(weights, model.last.weight.detach())
     assert [row['loss'] for row in rows] == pytest.approx(losses, rel=1e-5)
     assert [row['epoch'] for row in rows] == [1, 2, 3]
@@ -334,6 +334,20 @@ def test_fit_takes_another_loss_augmentation_and_optimiser():
                   torch.optim.SGD(model.parameters(), lr / n_steps), None))]
     assert all(not torch.equal(plain, weights) for weights, _ in others)
     assert others[2][1][0]['rate'] == pytest.approx(1e-2 / 12)
+
+
+def test_batch_norm_settles():
+    """From then on what is learnt from is what is scored; nothing else moves, the rate is 0."""
+    poses = as_poses({key: POSES[key] for key in ('joint_2d_1', 'joint_3d')}, CPU)
+    model, optimiser = model_and_optimiser(lr=0, dropout=0)
+    model.fit(poses.joint_2d, poses.joint_3d)
+    means, gaps = [], []
+    for row, _ in fit(model, poses, 6, 50, 0, supervised_loss, lambda poses: poses,
+                      optimise=lambda *_: (optimiser, None), settled=.5):
+        means.append(model.blocks[0].layers[1].running_mean.clone())
+        gaps.append(abs(row['loss'] - score(model, poses, supervised_loss)[0]))
+    assert max(gaps[3:]) < 1e-6 < 1e-4 < min(gaps[:3])
+    assert not torch.equal(means[1], means[2]) and torch.equal(means[2], means[5])
 
 
 def test_bfloat16_learns_as_well():
