@@ -3,6 +3,7 @@
 After Martinez et al., "A simple yet effective baseline for 3d human pose estimation", ICCV 2017.
 """
 import textwrap
+from contextlib import nullcontext
 from functools import partial
 
 import torch
@@ -28,9 +29,12 @@ class LiftModel(nn.Module):
     A joint lies on the ray through its point, so its depth tells x and y too; what the network adds
     to them corrects points that are not exact. Its outputs are thus residuals of x and y, and
     depth, of `mean_out` and `std_out`. `output_nodes` is 3J. The statistics that `fit` takes are
-    buffers, so that a state_dict is complete; until then they change nothing. Raises ValueError for
-    sizes that make no network.
+    buffers, so that a state_dict is complete; until then they change nothing. While it learns with
+    `in_bfloat16`, the products of the blocks are in bfloat16 and all else in float32. Raises
+    ValueError for sizes that make no network.
     """
+
+    in_bfloat16 = False
 
     def __init__(self, n_blocks: int = 2, hidden_layer: int = 1024, dropout: float = 0.1,
                  output_nodes: int = 15 * 3):
@@ -52,7 +56,10 @@ class LiftModel(nn.Module):
     def forward(self, joint_2d: Tensor) -> Tensor:
         x = (joint_2d.flatten(1) - self.mean_2d) / self.std_2d  # (B, 2J)
         x = self.first(x)                                       # (B, hidden_layer)
-        x = self.last(self.blocks(x))                           # (B, 3J)
+        with (torch.autocast(x.device.type, torch.bfloat16) if self.in_bfloat16 and self.training
+              else nullcontext()):
+            x = self.blocks(x)                                  # (B, hidden_layer)
+        x = self.last(x)                                        # (B, 3J)
         x = (self.mean_out + self.std_out * x).unflatten(1, (-1, 3))
         residual, z = x.split((2, 1), dim=-1)                   # (B, J, 2), (B, J, 1)
         ray = self.inverse_focal * joint_2d.reshape(len(x), -1, 2)
@@ -128,3 +135,16 @@ def pick_device(name: str) -> torch.device:
     if name == 'cuda' and not torch.cuda.is_available():
         raise ValueError('--device cuda: found no CUDA device, expected one; --device cpu works')
     return torch.device('cuda' if name != 'cpu' and torch.cuda.is_available() else 'cpu')
+
+
+def pick_precision(name: str, device: torch.device) -> str:
+    """auto, float32 or bfloat16; auto takes bfloat16 where the device multiplies in it."""
+    return name if name != 'auto' else 'bfloat16' if has_bfloat16(device) else 'float32'
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Does the device multiply in bfloat16, not only emulate it?"""
+    if device.type == 'cuda':
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    found = torch.cpu.get_capabilities()
+    return found.get('avx512_bf16', False) or found.get('amx_bf16', False)

@@ -26,14 +26,14 @@ from pathlib import Path
 from textwrap import shorten
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import softplus
 from torch.optim.lr_scheduler import CyclicLR, OneCycleLR
 
 from data import (SUPERVISED, TRAIN_FILE, TWO_VIEWS, WEAK_FILE, atomic, check, find_bones, load,
                   make_people, project, settle_camera, settle_views, split_blocks)
 from metrics import cal_mpjpe
-from model import LiftModel, pick_device
+from model import LiftModel, pick_device, pick_precision
 
 # ---- settings -----------------------------------------------------------------------------------
 
@@ -41,6 +41,7 @@ EPOCHS = 15        # 3 minutes on 2 cores; 40 epochs lower the error by a quarte
 BATCH_SIZE = 256   # batches of 64 are 3 % worse and take longer
 RATE = 2e-3        # the highest of the one cycle, which is 19 % better than a constant 1e-3
 BETAS = .9, .99    # of Adam; .99 forgets the large gradients of the first epochs sooner
+SETTLED = .3       # of the epochs, after which batch norm keeps its statistics: X % better
 N_BLOCKS, HIDDEN_LAYER = 2, 1024  # the handout's
 DROPOUT = 0.       # augmentation leaves nothing to overfit; 0.1 is 8 % worse
 
@@ -210,11 +211,12 @@ def cross(pose: Tensor) -> Tensor:
 # ---- the loop -----------------------------------------------------------------------------------
 
 def fit(model: LiftModel, poses: Poses, epochs: int, batch_size: int, lr: float, loss, augment,
-        state: dict | None = None, optimise=None):
+        state: dict | None = None, optimise=None, settled: float = SETTLED):
     """Trains a model that has its statistics; yields each epoch's row and what a state needs.
 
     loss(model, batch) and augment(poses) are functions as above; optimise(model, lr, n_steps) gives
-    optimiser and scheduler, as `one_cycle` does. Goes on from a state of `load_state`. Raises
+    optimiser and scheduler, as `one_cycle` does. After a share of the epochs, `settled`, batch norm
+    no longer takes the statistics of batches. Goes on from a state of `load_state`. Raises
     ValueError where the loss diverges, and for what `restore` refuses.
     """
     n_batches = len(split_batches(poses.joint_2d, batch_size))
@@ -225,7 +227,8 @@ def fit(model: LiftModel, poses: Poses, epochs: int, batch_size: int, lr: float,
     begun = restore(parts, state)['epoch'] if state else 0
     for epoch in range(begun + 1, epochs + 1):
         start = time.perf_counter()
-        mean_loss = learn(epoch, augment(poses), model, optimiser, scheduler, batch_size, loss)
+        mean_loss = learn(epoch, augment(poses), model, optimiser, scheduler, batch_size, loss,
+                          settled=epoch - 1 >= settled * epochs)
         speed = len(poses) / (time.perf_counter() - start)
         if not mean_loss < most:
             raise ValueError(f'epoch {epoch}: found a loss of {mean_loss:.3g}, expected less than '
@@ -235,9 +238,15 @@ def fit(model: LiftModel, poses: Poses, epochs: int, batch_size: int, lr: float,
         yield {'epoch': epoch, 'loss': mean_loss, 'rate': rate, 'poses_per_s': speed}, parts
 
 
-def learn(epoch_no: int, poses: Poses, model, optimiser, scheduler, batch_size: int, loss) -> float:
-    """Trains once on all poses, in random order; returns the mean loss over samples."""
+def learn(epoch_no: int, poses: Poses, model, optimiser, scheduler, batch_size: int, loss,
+          settled: bool = False) -> float:
+    """Trains once on all poses, in random order; returns the mean loss over samples. Where batch
+    norm has settled it does as in evaluation: batches differ, and what it makes of a pose does not.
+    """
     model.train()
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm1d):
+            layer.train(not settled)
     every_batch = isinstance(scheduler, (OneCycleLR, CyclicLR))
     order = torch.randperm(len(poses), device=poses.joint_2d.device)
     total = torch.zeros((), device=order.device)
@@ -339,7 +348,9 @@ def train(args: argparse.Namespace, state: dict | None) -> None:
     Raises ValueError or OSError for what a user can mend: before the first epoch, but for a loss
     that diverges and a disk that is full.
     """
-    train_set, val_set = prepare(args.data, pick_device(args.device), args.weak)
+    device = pick_device(args.device)
+    print(f'device: {device.type}, hidden products in {args.precision}')
+    train_set, val_set = prepare(args.data, device, args.weak)
     probe = train_set[::20]  # about as many as val_set
     for folder in (args.out.parent, args.plots):
         folder.mkdir(parents=True, exist_ok=True)
@@ -391,9 +402,9 @@ def build(args: argparse.Namespace, train_set: Poses) -> LiftModel:
     model = LiftModel(args.n_blocks, args.hidden_layer, args.dropout,
                       train_set.joint_3d[0].numel()).to(train_set.joint_3d.device)
     model.fit(train_set.joint_2d, train_set.joint_3d)
+    model.in_bfloat16 = args.precision == 'bfloat16'
     n_parameters = sum(weights.numel() for weights in model.parameters())
-    print(f'model: {args.n_blocks} blocks of {args.hidden_layer}, {n_parameters:,} parameters, '
-          f'on {train_set.joint_3d.device.type}\n')
+    print(f'model: {args.n_blocks} blocks of {args.hidden_layer}, {n_parameters:,} parameters\n')
     return model
 
 
@@ -537,6 +548,8 @@ def make_parser() -> argparse.ArgumentParser:
             ('seed', bounded(int, 0, 2 ** 63), 0, 'of weights, order, augmentation and dropout')):
         option(f'--{name}', type=kind, default=default, metavar=kind.__name__[0].upper(), help=text)
     option('--device', choices=('auto', 'cpu', 'cuda'), default='auto', help='auto: a GPU if any')
+    option('--precision', choices=('auto', 'float32', 'bfloat16'), default='auto',
+           help='of products in the blocks; auto: bfloat16 if the device multiplies in it')
     option('--out', type=Path, default='liftModel', metavar='FILE', help='file for the weights')
     option('--plots', type=Path, default='plots', metavar='FOLDER',
            help='folder for charts and history.csv')
@@ -558,11 +571,12 @@ def parse(parser: argparse.ArgumentParser, argv: list) -> tuple[argparse.Namespa
         state = load_training(path)
         beside = [f'--{name}={getattr(args, name)}' for name in ('out', 'plots', 'device')]
         args = parser.parse_args([*state['options'], *argv, *beside])
-        if learnt_by(args) != state['options']:
-            raise ValueError(f'--resume: found options that are not those of {path}, expected '
-                             f'{" ".join(state["options"])}')
     elif path.exists():
         print(f'note: {path} of an unfinished training will be replaced; --resume goes on')
+    args.precision = pick_precision(args.precision, pick_device(args.device))
+    if state and learnt_by(args) != state['options']:
+        raise ValueError(f'--resume: found options that are not those of {path}, expected '
+                         f'{" ".join(state["options"])}')
     if 'data' not in args:
         args.data = Path(WEAK_FILE if args.weak and Path(WEAK_FILE).exists() else TRAIN_FILE)
     return args, state

@@ -24,7 +24,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader
 
 from metrics import cal_mpjpe, cal_pa_mpjpe
-from model import Block, pick_device
+from model import Block, pick_device, pick_precision
 from pare import plots
 from pare.batches import rendered_mean, rendered_val
 from pare.body import Skeleton, project
@@ -193,7 +193,8 @@ def one_rung(args, name: str, rung: Rung, seed: int, test: Test, val_batches,
     with closing(Rendered(args.people, settings['resolution'], seed, settings['batch_size'],
                           epochs)) as batches:
         for row, best, _ in fit(model, batches, test.skeleton, epochs, settings['lr'], weights,
-                                epochs, rung.squared, rung.average, rung.muon):
+                                epochs, rung.squared, rung.average, rung.muon, in_bfloat16=
+                                pick_precision('auto', test.device) == 'bfloat16'):
             seconds += time.perf_counter() - start
             row |= validate(best, val_batches, test.skeleton, test.device,
                             settings['resolution'])

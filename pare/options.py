@@ -3,6 +3,7 @@ import argparse
 import os
 from pathlib import Path
 
+from model import pick_device, pick_precision
 from training import bounded, form, load_state, state_path
 
 DEFAULTS = {'small': {'resolution': 64, 'epochs': 3, 'lr': 2e-3, 'batch_size': 64},
@@ -49,6 +50,8 @@ def make_parser() -> argparse.ArgumentParser:
         option(f'--{name}', type=kind, default=default, metavar='N', help=text)
     option('--average', action='store_true', help='keep averaged weights')
     option('--device', choices=('auto', 'cpu', 'cuda'), default='auto', help='auto: a GPU if any')
+    option('--precision', choices=('auto', 'float32', 'bfloat16'), default='auto',
+           help='of products; auto: bfloat16 if the device multiplies in it')
     option('--out', type=Path, default='pareModel', metavar='FILE', help='file for the weights')
     option('--plots', type=Path, default=Path('pare/plots'), metavar='FOLDER', help='for charts')
     option('--resume', action='store_true',
@@ -71,6 +74,7 @@ def parse(parser: argparse.ArgumentParser, argv: list) -> tuple[argparse.Namespa
         args = parser.parse_args([*state['options'], *argv, *beside])
     elif path.exists() and RANK == 0:
         print(f'note: {path} of an unfinished training will be replaced; --resume goes on')
+    args.precision = pick_precision(args.precision, pick_device(args.device))
     for name, value in DEFAULTS[args.size].items():
         if getattr(args, name) is None:
             setattr(args, name, value)

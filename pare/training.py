@@ -55,13 +55,14 @@ WEIGHTS = {'small': {'keypoints': 1., 'points_3d': 2., 'pose': 1., 'betas': .001
 
 def fit(model: nn.Module, batches, skeleton: Skeleton, epochs: int, lr: float, weights: dict,
         part_epochs: int, squared: bool = False, average: bool = False, muon: bool = True,
-        state: dict | None = None):
+        state: dict | None = None, in_bfloat16: bool = False):
     """Trains by the weighted sum of `losses`; yields each epoch's row, the network to keep and what
     a state needs; where a state leaves no epoch to learn, no row.
 
     `batches` is a Mixture, Rendered or what has their attributes. After part_epochs the part
     loss is left out. `average` keeps the moving average of the weights. Goes on from a state of
-    `load_state`. Raises ValueError where the loss diverges.
+    `load_state`. The products of images are in bfloat16 if so wanted. Raises ValueError where the
+    loss diverges.
     """
     device, learner = skeleton.rows.device, distributed(model)
     optimisers = make_optimisers(model, lr, muon)
@@ -83,7 +84,7 @@ def fit(model: nn.Module, batches, skeleton: Skeleton, epochs: int, lr: float, w
         weight = weights | {'parts': weights['parts'] * (epoch <= part_epochs)}
         for batch in live(epoch, batches):
             terms = all_terms(model, learner, to(device, batch), skeleton, squared,
-                              rng if weight['skeletons'] else None)
+                              rng if weight['skeletons'] else None, in_bfloat16)
             # also by weights of zero: DistributedDataParallel wants a gradient for all
             loss = sum(weight[key] * term for key, term in terms.items())
             most = DIVERGED * loss.item() if most is None else most
@@ -110,10 +111,10 @@ def fit(model: nn.Module, batches, skeleton: Skeleton, epochs: int, lr: float, w
 
 
 def all_terms(model: nn.Module, learner: nn.Module, batch: dict, skeleton: Skeleton, squared: bool,
-              rng) -> dict[str, Tensor]:
+              rng, in_bfloat16: bool) -> dict[str, Tensor]:
     """The terms of the loss of a batch and, with `rng`, of bodies without images."""
     device = batch['image'].device
-    with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device)):
+    with torch.autocast(device.type, torch.bfloat16, enabled=in_bfloat16):
         found = learner(batch['image'])
     found = {key: value.float() for key, value in found.items()}
     terms = losses(found, batch, skeleton, squared)
@@ -130,14 +131,6 @@ def distributed(model: nn.Module) -> nn.Module:
     if next(model.parameters()).is_cuda:
         nn.SyncBatchNorm.convert_sync_batchnorm(model)
     return DistributedDataParallel(model)
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    """Does the device multiply in bfloat16?"""
-    if device.type == 'cuda':
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    found = torch.cpu.get_capabilities()
-    return found.get('avx512_bf16', False) or found.get('amx_bf16', False)
 
 
 def live(epoch: int, batches):
@@ -180,7 +173,8 @@ def train(args: argparse.Namespace, state: dict | None) -> None:
     with closing(batches):
         for row, best, parts in fit(model, batches, skeleton, args.epochs, args.lr,
                                     WEIGHTS[args.size], args.part_epochs or args.epochs,
-                                    args.size == 'full', args.average, args.size == 'small', state):
+                                    args.size == 'full', args.average, args.size == 'small', state,
+                                    args.precision == 'bfloat16'):
             if not row:
                 continue
             row |= validate(best, val_batches, skeleton, device, args.resolution)
@@ -203,10 +197,9 @@ def say_what(args, model, val_batches, constant, skeleton) -> None:
     if skeleton.missing():
         print(skeleton.missing())
     n_parameters = sum(weights.numel() for weights in model.parameters())
-    products = 'bfloat16' if has_bfloat16(device) else 'float32'
     print(f'data: {what}; {len(truth):,} other people to validate\n'
           f'model: {args.size}, {n_parameters:,} parameters, on {device.type}, products in '
-          f'{products}')
+          f'{args.precision}')
     if constant is not None:
         error = 1000 * cal_mpjpe(constant.expand_as(truth), truth)
         print(f'mean pose: {error:.1f} mm, the error of a constant')

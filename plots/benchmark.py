@@ -18,6 +18,7 @@ import tempfile
 import time
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +29,9 @@ from torch.optim.lr_scheduler import ExponentialLR, OneCycleLR
 
 from data import load, sample, save, settle_camera, settle_views
 from metrics import cal_mpjpe
-from model import LiftModel
+from model import LiftModel, has_bfloat16
 from plots import REPORT, Table
-from training import (BATCH_SIZE, RATE, Poses, as_poses, augment, fit,
+from training import (BATCH_SIZE, RATE, SETTLED, Poses, as_poses, augment, fit,
                       reprojection_loss, supervised_loss)
 
 N_POSES, ROUNDS = 85_008, 8  # as many poses as the motion capture that README.md has results for
@@ -86,6 +87,7 @@ class Recipe:
     loss: object = supervised_loss
     rate: float = RATE
     one_cycle: bool = True
+    settled: float = SETTLED    # share of the epochs with the statistics of batches
     batch_size: int = BATCH_SIZE
     clip: float = float('inf')  # largest norm of the gradient
     decay: float = 1.           # of the rate in 100,000 steps
@@ -96,15 +98,17 @@ OURS, MARTINEZ = 'LiftModel', 'Martinez et al.'
 RECIPES = {
     OURS: Recipe(),
     MARTINEZ: Recipe(Martinez, rays=False, augment=unchanged, loss=standardised_square, rate=1e-3,
-                     one_cycle=False, batch_size=64, clip=1., decay=.96, beta=.999),
+                     one_cycle=False, settled=1., batch_size=64, clip=1., decay=.96, beta=.999),
     'as students do it': Recipe(LiftModel, standardise=False, rays=False, augment=unchanged,
-                                rate=1e-3, one_cycle=False, batch_size=64, beta=.999),
+                                rate=1e-3, one_cycle=False, settled=1., batch_size=64,
+                                beta=.999),
     'without virtual views': Recipe(augment=unchanged),
     'without crossed poses': Recipe(augment=partial(augment, crossed=False)),
     'without noise': Recipe(augment=partial(augment, noise=0)),
     'without rays': Recipe(rays=False),
     'without standardisation': Recipe(standardise=False, rays=False),
     'without the one cycle': Recipe(one_cycle=False, rate=1e-3),
+    'with statistics of batches': Recipe(settled=1.),
     'with squared error': Recipe(loss=square),
     'with dropout 0.1': Recipe(partial(LiftModel, dropout=.1)),
     'with batches of 64': Recipe(batch_size=64, rate=1e-3)}
@@ -113,6 +117,7 @@ RECIPES = {
 def build(recipe: Recipe, poses: Poses) -> LiftModel:
     """The network of a recipe with the statistics that it takes."""
     model = recipe.network().to(poses.joint_2d.device)
+    model.in_bfloat16 = has_bfloat16(poses.joint_2d.device)
     if recipe.standardise:
         model.fit(poses.joint_2d, poses.joint_3d)
         if not recipe.rays:
@@ -141,7 +146,8 @@ def train(recipe: Recipe, poses: Poses, epochs: int, seed: int):
     torch.manual_seed(seed)
     model, seconds = build(recipe, poses), 0.
     for row, _ in fit(model, poses, epochs, recipe.batch_size, recipe.rate, recipe.loss,
-                      recipe.augment, optimise=partial(optimise, recipe, epochs)):
+                      recipe.augment, optimise=partial(optimise, recipe, epochs),
+                      settled=recipe.settled):
         seconds += len(poses) / row['poses_per_s']
         yield model, seconds
 
@@ -219,11 +225,13 @@ def target(args: argparse.Namespace) -> None:
 
 # ---- speed --------------------------------------------------------------------------------------
 
-def products(model: LiftModel, batch_size: int, n_poses: int, backward: bool) -> None:
+def products(model: LiftModel, batch_size: int, n_poses: int, backward: bool,
+             dtype: torch.dtype = torch.float32) -> None:
     """The matrix products of a pass over n_poses and nothing else, into memory that is there."""
-    weights = [layer.weight.detach() for layer in model.modules() if isinstance(layer, nn.Linear)]
-    layers = [(weight, torch.ones(batch_size, weight.shape[1]),
-               torch.ones(batch_size, weight.shape[0]), torch.empty_like(weight))
+    weights = [layer.weight.detach().to(dtype) for layer in model.modules()
+               if isinstance(layer, nn.Linear)]
+    layers = [(weight, weight.new_ones(batch_size, weight.shape[1]),
+               weight.new_ones(batch_size, weight.shape[0]), torch.empty_like(weight))
               for weight in weights]
     for _ in range(n_poses // batch_size):
         for weight, x, y, _ in layers:
@@ -251,8 +259,9 @@ def compare(work, floor) -> str:
 
 
 def speed(args: argparse.Namespace) -> None:
-    """Epochs of training and scoring against the matrix products that nobody can do without; an
-    epoch without 3D and one of Martinez et al. against one of LiftModel."""
+    """Epochs of training and scoring against the matrix products that nobody can do without, in
+    float32 and where there is bfloat16 in that too; an epoch without 3D and one of Martinez et al.
+    against one of LiftModel."""
     joints = sample(N_EPOCH, seed=0)
     views, _ = settle_views(joints)
     (joints, _), (views, _) = settle_camera(joints), settle_camera(views)
@@ -264,10 +273,11 @@ def speed(args: argparse.Namespace) -> None:
         return lambda: list(train(recipe, poses, 1, seed=0))
 
     print('                   ratio to floor       poses/s  poses/s of the floor')
-    for size in args.batch_size:
+    floors = [torch.float32] + [torch.bfloat16] * has_bfloat16(poses.joint_2d.device)
+    for size, dtype in product(args.batch_size, floors):
         print(f'train, batch {size:4} ', compare(
             epoch(replace(ours, batch_size=size)),
-            lambda: products(model, size, N_EPOCH, backward=True)), flush=True)
+            lambda: products(model, size, N_EPOCH, backward=True, dtype=dtype)), dtype, flush=True)
     print('score, batch 4096 ', compare(
         lambda: cal_mpjpe(model.lift(poses.joint_2d), poses.truth),
         lambda: products(model, 4096, N_EPOCH, backward=False)), flush=True)

@@ -42,8 +42,9 @@ def baseline() -> str:
     """One row a recipe: 8 epochs and seeds 0 to 2, then 40 epochs and seed 0."""
     rows = []
     for row in RECIPES:
-        mpjpe, noisy = last_epoch(row, 8).T
-        rows.append([row, spread(mpjpe), spread(noisy, 4)])
+        if len(measured := last_epoch(row, 8)):
+            mpjpe, noisy = measured.T
+            rows.append([row, spread(mpjpe), spread(noisy, 4)])
     for row in (OURS, MARTINEZ):
         (mpjpe, noisy), = last_epoch(row, 40)
         rows.append([f'{row}, 40 epochs, seed 0', f'{mpjpe:.5f}', f'{noisy:.4f}'])

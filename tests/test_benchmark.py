@@ -65,12 +65,16 @@ def test_the_peer_is_the_network_of_its_paper():
     assert schedule.get_last_lr() == pytest.approx([1e-3 * .96 ** .5])
 
 
-def test_the_floor_multiplies_as_the_network_does(monkeypatch):
+@pytest.mark.parametrize('dtype', (torch.float32, torch.bfloat16))
+def test_the_floor_multiplies_as_the_network_does(monkeypatch, dtype):
     """Counted in multiplications: forward once, backward twice, but never for the first input."""
-    counted, mm = [], torch.mm
-    monkeypatch.setattr(torch, 'mm', lambda a, b, out: counted.append(
-        a.shape[0] * a.shape[1] * b.shape[1]) or mm(a, b, out=out))
+    counted = []
+
+    def count(a, b, out):
+        assert a.dtype == b.dtype == out.dtype == dtype and a.shape[1] == b.shape[0]
+        counted.append(a.shape[0] * a.shape[1] * b.shape[1])
+    monkeypatch.setattr(torch, 'mm', count)
     model = build(RECIPES[OURS], random_poses(9))
-    products(model, 64, 128, backward=True)
+    products(model, 64, 128, backward=True, dtype=dtype)
     layers = 30 * 1024 + 4 * 1024 * 1024 + 1024 * 45
     assert sum(counted) == 128 * (3 * layers - 30 * 1024)

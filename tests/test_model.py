@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from model import LiftModel, pick_device
+from model import LiftModel, pick_device, pick_precision
 
 
 def trained_model(**sizes):
@@ -122,6 +122,31 @@ def test_lift_is_in_evaluation_mode_and_leaves_no_trace():
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+def test_only_what_is_inside_the_blocks_is_in_bfloat16():
+    model, found = trained_model(dropout=0).train(), {}
+    model.in_bfloat16 = True
+    for name, layer in model.named_modules():
+        layer.register_forward_hook(lambda _, x, y, name=name: found.update({name: y.dtype}))
+    joint_2d = 3 * torch.randn(64, 15, 2) + 1
+    coarse = model(joint_2d)
+    coarse.square().mean().backward()
+    layers = {name for name, dtype in found.items() if dtype == torch.bfloat16}
+    assert layers == {name for name in found if '.layers' in name}  # not the sum that blocks return
+    kept = [*model.state_dict().values(), *(weights.grad for weights in model.parameters())]
+    assert {part.dtype for part in kept if part.is_floating_point()} == {torch.float32}
+    model.in_bfloat16 = False
+    exact = model(joint_2d)
+    assert not torch.equal(coarse, exact)
+    torch.testing.assert_close(coarse, exact, atol=.02, rtol=0)
+
+
+def test_scores_are_in_float32():
+    model, joint_2d = trained_model().train(), torch.randn(8, 15, 2)
+    exact = model.lift(joint_2d)
+    model.in_bfloat16 = True
+    assert torch.equal(model.lift(joint_2d), exact)
+
+
 @pytest.mark.parametrize('sizes', ({}, {'n_blocks': 1}, {'n_blocks': 3, 'hidden_layer': 8},
                                    {'output_nodes': 48}))
 def test_sizes_are_read_off_the_weights(sizes):
@@ -151,3 +176,14 @@ def test_pick_device():
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match='found no CUDA device'):
             pick_device('cuda')
+
+
+@pytest.mark.parametrize('feature', ('avx512_bf16', 'amx_bf16', 'avx2'))
+def test_pick_precision(monkeypatch, feature):
+    monkeypatch.setattr(torch.cpu, 'get_capabilities', lambda: {feature: True})
+    cpu = torch.device('cpu')
+    assert pick_precision('auto', cpu) == ('float32' if feature == 'avx2' else 'bfloat16')
+    assert [pick_precision(name, cpu) for name in ('float32', 'bfloat16')] == ['float32',
+                                                                               'bfloat16']
+    monkeypatch.setattr(torch.cuda, 'is_bf16_supported', lambda including_emulation: False)
+    assert pick_precision('auto', torch.device('cuda')) == 'float32'

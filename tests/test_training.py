@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -18,11 +19,11 @@ import plots
 import training
 from conftest import ROOT
 from data import (LAB_FILES, TWO_VIEWS, find_bones, load, project, sample, save, second_view,
-                  settle_views)
+                  settle_camera, settle_views)
 from metrics import cal_mpjpe
 from model import LiftModel
 from training import (Camera, Poses, as_poses, augment, cross, fit, image_error, main, prepare,
-                      random_rotations, reprojection_loss, run_epoch, run_epoch_weak,
+                      random_rotations, reprojection_loss, run_epoch, run_epoch_weak, score,
                       split_batches, supervised_loss)
 
 CPU = torch.device('cpu')
@@ -299,12 +300,14 @@ def test_poses_around_the_camera_are_not_turned():
 
 # ---- the loop -----------------------------------------------------------------------------------
 
-def fitted(loss=supervised_loss, augment=lambda poses: poses, epochs=3, **options):
+def fitted(loss=supervised_loss, augment=lambda poses: poses, epochs=3, in_bfloat16=False,
+           **options):
     """Weights and rows of a short training on POSES."""
     poses = as_poses({key: POSES[key] for key in ('joint_2d_1', 'joint_3d')}, CPU)
     torch.manual_seed(0)
     model = LiftModel(1, 16, 0)
     model.fit(poses.joint_2d, poses.joint_3d)
+    model.in_bfloat16 = in_bfloat16
     rows = [row for row, _ in fit(model, poses, epochs, 50, 1e-2, loss, augment, **options)]
     return model.last.weight.detach().clone(), rows
 
@@ -316,7 +319,7 @@ def test_fit_is_a_loop_over_run_epoch():
     optimiser = torch.optim.Adam(model.parameters(), 1e-2, betas=(.9, .99))
     schedule = OneCycleLR(optimiser, 1e-2, 3 * 4, cycle_momentum=False)
     losses = [run_epoch(epoch, POSES, model, optimiser, schedule, 50)[0] for epoch in (1, 2, 3)]
-    weights, rows = fitted()
+    weights, rows = fitted(settled=1)
     torch.testing.assert_close(weights, model.last.weight.detach())
     assert [row['loss'] for row in rows] == pytest.approx(losses, rel=1e-5)
     assert [row['epoch'] for row in rows] == [1, 2, 3]
@@ -331,6 +334,42 @@ def test_fit_takes_another_loss_augmentation_and_optimiser():
                   torch.optim.SGD(model.parameters(), lr / n_steps), None))]
     assert all(not torch.equal(plain, weights) for weights, _ in others)
     assert others[2][1][0]['rate'] == pytest.approx(1e-2 / 12)
+
+
+def test_batch_norm_settles():
+    """From then on what is learnt from is what is scored; nothing else moves, the rate is 0."""
+    poses = as_poses({key: POSES[key] for key in ('joint_2d_1', 'joint_3d')}, CPU)
+    model, optimiser = model_and_optimiser(lr=0, dropout=0)
+    model.fit(poses.joint_2d, poses.joint_3d)
+    means, gaps = [], []
+    for row, _ in fit(model, poses, 6, 50, 0, supervised_loss, lambda poses: poses,
+                      optimise=lambda *_: (optimiser, None), settled=.5):
+        means.append(model.blocks[0].layers[1].running_mean.clone())
+        gaps.append(abs(row['loss'] - score(model, poses, supervised_loss)[0]))
+    assert max(gaps[3:]) < 1e-6 < 1e-4 < min(gaps[:3])
+    assert not torch.equal(means[1], means[2]) and torch.equal(means[2], means[5])
+
+
+def test_bfloat16_learns_as_well():
+    losses = [fitted(epochs=12, in_bfloat16=coarse)[1][-1]['loss'] for coarse in (False, True)]
+    assert losses[0] != losses[1] == pytest.approx(losses[0], rel=.02)
+
+
+@pytest.mark.parametrize('weak', (False, True))
+def test_a_training_leaves_no_tensor_on_the_cpu(monkeypatch, weak):
+    """On the meta device, which holds no numbers: what is read back from it is made up."""
+    monkeypatch.setattr(torch.Tensor, 'item', lambda tensor: 1.)
+    monkeypatch.setattr(torch.Tensor, 'cpu', lambda tensor: torch.zeros(tensor.shape))
+    monkeypatch.setattr(training, 'find_bones', lambda joint_3d: data.BONES)
+    joints = settle_views(POSES)[0] if weak else POSES
+    poses = as_poses(settle_camera(joints)[0], torch.device('meta'))
+    model = LiftModel(1, 16).to('meta')
+    model.fit(poses.joint_2d, poses.joint_3d)
+    loss, change = ((reprojection_loss, partial(augment, crossed=False)) if weak else
+                    (supervised_loss, augment))
+    rows = [row for row, _ in fit(model, poses, 2, 50, 1e-2, loss, change, optimise=lambda *_: (
+        torch.optim.Adam(model.parameters()), None))]  # not in one kernel, which knows no meta
+    assert len(rows) == 2 and score(model, poses, loss) == (1, 1)
 
 
 # ---- without 3D ---------------------------------------------------------------------------------
@@ -560,6 +599,23 @@ def test_resume_ends_with_the_same_bits(here, capsys, one_thread, how):
     assert '\n    6  ' in output and '\n    2  ' not in output
     assert (here / 'whole').read_bytes() == (here / 'cut').read_bytes()
     assert not (here / 'cut.state').exists()
+
+
+def test_resume_keeps_its_precision_on_another_machine(here, capsys, monkeypatch):
+    monkeypatch.setattr('model.has_bfloat16', lambda device: True)
+    main([*SMALL, '--out', 'whole'])
+    assert capsys.readouterr().out.startswith('device: cpu, hidden products in bfloat16\n')
+    with monkeypatch.context() as patch:
+        patch.setattr(training, 'print_row', interrupt)
+        assert main(SMALL) == 130
+    capsys.readouterr()
+    monkeypatch.setattr('model.has_bfloat16', lambda device: False)
+    assert '--precision=bfloat16' in fails(capsys, '--resume', '--precision', 'float32')
+    assert main(['--resume']) == 0
+    assert capsys.readouterr().out.startswith('device: cpu, hidden products in bfloat16\n')
+    main([*SMALL, '--out', 'exact'])
+    whole, resumed, exact = ((here / name).read_bytes() for name in ('whole', 'liftModel', 'exact'))
+    assert whole == resumed != exact
 
 
 def test_resume_of_another_training_or_of_none(here, capsys, monkeypatch):

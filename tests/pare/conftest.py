@@ -47,7 +47,7 @@ def make_small(patch) -> None:
     patch.setattr(batches, 'N_VAL', 40)
     patch.setattr(batches, 'N_MEAN', 500)
     patch.setattr(training, 'N_SKELETONS', 16)
-    patch.setattr(training, 'has_bfloat16', lambda device: False)
+    patch.setattr('model.has_bfloat16', lambda device: False)
     patch.setattr(scoring, 'N_TEST', 40)
     patch.setattr(pictures, 'sensitivity', partial(sensitivity, n=4))
     patch.setattr(rendering, 'ProcessPoolExecutor', AtOnce)

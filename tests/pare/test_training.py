@@ -129,17 +129,16 @@ def test_a_loss_that_grows_by_orders_of_magnitude_ends_a_training(batch, small):
         next(rows)
 
 
-def test_in_bfloat16_places_and_attention_stay_exact(batch, monkeypatch):
+def test_in_bfloat16_places_and_attention_stay_exact(batch):
     torch.manual_seed(0)
     model, found = build('pare', 'small'), {}
     for coarse in (False, True):
-        monkeypatch.setattr(training, 'has_bfloat16', lambda device: coarse)
         seen = []
 
         def learner(image):
             seen.append(model(image))
             return seen[0]
-        terms = all_terms(model, learner, batch, SKELETON, False, None)
+        terms = all_terms(model, learner, batch, SKELETON, False, None, coarse)
         found[coarse] = seen[0], sum(WEIGHTS['small'][key] * term for key, term in terms.items())
     output, loss = found[True]
     assert output['parts'].dtype == torch.bfloat16  # the products of the convolutions are
@@ -263,6 +262,15 @@ def test_a_state_of_something_else_is_refused(here, capsys, changes, message):
 def learnt_words(*words) -> list[str]:
     """Of the options of a command line those that a state holds."""
     return options.learnt_by(options.parse(options.make_parser(), [*words])[0])
+
+
+@pytest.mark.parametrize('coarse', (False, True))
+def test_a_state_holds_its_precision(monkeypatch, coarse):
+    monkeypatch.setattr('model.has_bfloat16', lambda device: coarse)
+    words = learnt_words()
+    assert ('bfloat16' in words) == coarse and ('float32' in words) != coarse
+    monkeypatch.setattr('model.has_bfloat16', lambda device: not coarse)
+    assert learnt_words(*words) == words  # on another machine
 
 
 # ---- sets of photographs ------------------------------------------------------------------------
