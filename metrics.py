@@ -1,20 +1,22 @@
 """Errors between 3D poses, in the unit of the poses.
 
 Each function takes pose_1, the prediction, and pose_2, the ground truth: (N, J, 3) or (N, 3J), as
-tensors or whatever torch.as_tensor takes. It returns tensors, and raises ValueError where the
-shapes differ. The root joint is not in the poses, so it is never counted.
+tensors or whatever torch.as_tensor takes, also one of each. It returns tensors, and raises
+ValueError where the poses are not as many or not of as many joints. The root joint is not in the
+poses, so it is never counted.
 """
 import torch
 from torch import Tensor
 
 
 def _poses(pose_1, pose_2) -> tuple[Tensor, Tensor]:
-    pose_1, pose_2 = torch.as_tensor(pose_1), torch.as_tensor(pose_2)
+    given = torch.as_tensor(pose_1), torch.as_tensor(pose_2)
+    flat = [pose.ndim == 2 and pose.shape[1] % 3 == 0 for pose in given]
+    pose_1, pose_2 = (pose.unflatten(1, (-1, 3)) if is_flat else pose
+                      for pose, is_flat in zip(given, flat))
     if pose_1.shape != pose_2.shape:
-        raise ValueError(f'found poses of shapes {tuple(pose_1.shape)} and {tuple(pose_2.shape)}, '
-                         f'expected the same')
-    if pose_1.ndim == 2:
-        return pose_1.unflatten(1, (-1, 3)), pose_2.unflatten(1, (-1, 3))
+        raise ValueError(f'found poses of shapes {tuple(given[0].shape)} and '
+                         f'{tuple(given[1].shape)}, expected the same')
     return pose_1, pose_2
 
 

@@ -6,6 +6,7 @@ import textwrap
 from contextlib import nullcontext
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -24,7 +25,7 @@ class Block(nn.Module):
 
 
 class LiftModel(nn.Module):
-    """Lifts 2D joints (B, J, 2) or (B, 2J) to 3D joints (B, J, 3) in the camera's frame.
+    """Lifts 2D joints (B, J, 2) to 3D joints (B, J, 3) in the camera's frame, (B, 2J) to (B, 3J).
 
     A joint lies on the ray through its point, so its depth tells x and y too; what the network adds
     to them corrects points that are not exact. Its outputs are thus residuals of x and y, and
@@ -54,6 +55,7 @@ class LiftModel(nn.Module):
         self.register_buffer('fitted', torch.tensor(False))
 
     def forward(self, joint_2d: Tensor) -> Tensor:
+        joint_2d = joint_2d.to(self.mean_2d.dtype)
         x = (joint_2d.flatten(1) - self.mean_2d) / self.std_2d  # (B, 2J)
         x = self.first(x)                                       # (B, hidden_layer)
         with (torch.autocast(x.device.type, torch.bfloat16) if self.in_bfloat16 and self.training
@@ -63,7 +65,8 @@ class LiftModel(nn.Module):
         x = (self.mean_out + self.std_out * x).unflatten(1, (-1, 3))
         residual, z = x.split((2, 1), dim=-1)                   # (B, J, 2), (B, J, 1)
         ray = self.inverse_focal * joint_2d.reshape(len(x), -1, 2)
-        return torch.cat([residual - z * ray, z], dim=-1)       # (B, J, 3)
+        joint_3d = torch.cat([residual - z * ray, z], dim=-1)   # (B, J, 3)
+        return joint_3d if joint_2d.ndim == 3 else joint_3d.flatten(1)
 
     @torch.no_grad()
     def fit(self, joint_2d: Tensor, joint_3d: Tensor) -> None:
@@ -85,15 +88,33 @@ class LiftModel(nn.Module):
         self.fitted.fill_(True)
 
     @torch.no_grad()
-    def lift(self, joint_2d: Tensor, batch_size: int = 4096) -> Tensor:
-        """Lifts any number of poses as a score must: in evaluation mode and without gradients."""
+    def lift(self, joint_2d, batch_size: int = 4096):
+        """Lifts one pose or many as a score must: in evaluation mode and without gradients.
+
+        Takes (J, 2), (N, J, 2) or flat (2J,), (N, 2J) of any numbers, as a tensor, an array or a
+        list. Gives the same kind back, with 3 for 2. Raises ValueError for another shape.
+        """
+        if not torch.is_tensor(joint_2d):
+            array = np.asarray(joint_2d)
+            lifted = self.lift(torch.tensor(np.ascontiguousarray(array, np.float32)), batch_size)
+            kind = array.dtype if array.dtype.kind == 'f' else np.float32
+            return (lifted.numpy().astype(kind) if isinstance(joint_2d, np.ndarray) else
+                    lifted.tolist())
+        shape, n_joints = joint_2d.shape, self.mean_2d.numel() // 2
+        flat = shape[-1:] == (2 * n_joints,)
+        if not flat and shape[-2:] != (n_joints, 2):
+            raise ValueError(f'found points of shape {tuple(shape)}, expected ({n_joints}, 2), '
+                             f'(N, {n_joints}, 2) or (N, {2 * n_joints})')
+        points = joint_2d.reshape(-1, n_joints, 2)
+        kind = joint_2d.dtype if joint_2d.is_floating_point() else self.mean_2d.dtype
+        joint_3d = points.new_empty(len(points), n_joints, 3, dtype=kind)
         training = self.training
         self.eval()
-        joint_3d = joint_2d.new_empty(len(joint_2d), self.mean_out.numel() // 3, 3)
-        for batch, lifted in zip(joint_2d.split(batch_size), joint_3d.split(batch_size)):
-            lifted.copy_(self(batch))
+        for batch, lifted in zip(points.split(batch_size), joint_3d.split(batch_size)):
+            lifted.copy_(self(batch.to(self.mean_2d.device)))
         self.train(training)
-        return joint_3d
+        return joint_3d.reshape(*shape[:-1], 3 * n_joints) if flat else joint_3d.reshape(
+            *shape[:-1], 3)
 
     @classmethod
     def from_state_dict(cls, state: dict) -> 'LiftModel':

@@ -3,6 +3,7 @@
     python training.py                           # data_train_lift.pkl here, or synthetic people
     python training.py --data data_train.pkl --epochs 8
     python training.py --weak                    # from two views, without 3D
+    python training.py --weak --focal 1.15       # where the file does not say the focal length
     python training.py --resume                  # goes on where the last training was stopped
 """
 import argparse
@@ -30,8 +31,8 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 from torch.optim.lr_scheduler import CyclicLR, OneCycleLR
 
-from data import (SUPERVISED, TRAIN_FILE, TWO_VIEWS, WEAK_FILE, atomic, check, find_bones, load,
-                  make_people, project, settle_camera, settle_views, split_blocks)
+from data import (SUPERVISED, TRAIN_FILE, TWO_VIEWS, WEAK_FILE, atomic, check, find_bones,
+                  joints_of, load, make_people, project, settle_camera, settle_views, split_blocks)
 from metrics import cal_mpjpe
 from model import LiftModel, pick_device, pick_precision
 
@@ -48,6 +49,8 @@ DROPOUT = 0.       # augmentation leaves nothing to overfit; 0.1 is 8 % worse
 TILT = 6.          # degrees by which the height of virtual cameras differs (standard deviation)
 NOISE = .06        # of virtual 2D joints: the most, over the standard deviation of all 2D joints
 RARITY = 12        # most poses get far less: noise is NOISE times a uniform number to this power
+DETECTED = .3      # share of the synthetic people that are shown as a detector shows them
+DETECTED_RARITY = 2  # their noise is larger more often
 NEAR = .1          # least depth that a projection divides by, and of joints in virtual views
 DIVERGED = 100     # times the loss of the untrained network: a training that exceeds it is stopped
 
@@ -88,6 +91,7 @@ class Poses(Rows):
     turn: Tensor        # (N, 3, 3), from view 1 to the virtual view that is seen
     camera: Camera | None = None
     views: TwoViews | None = None
+    detected: Tensor | None = None  # (N, J + 1, 3), joints and root as a detector shows them
 
     def __len__(self) -> int:
         return len(self.joint_2d)
@@ -106,7 +110,10 @@ def as_poses(arrays: dict, device: torch.device) -> Poses:
     if 'residual' in joints:
         camera = Camera(joints['focal_len_1'], joints['residual'])
     no_turn = torch.eye(3, device=device).expand(len(joint_2d), 3, 3)
-    return Poses(joint_2d, joint_3d, truth, no_turn, camera, views)
+    detected = None
+    if 'joint_detected' in arrays and views is None:
+        detected = torch.as_tensor(joints_of(arrays['joint_detected']), device=device)
+    return Poses(joint_2d, joint_3d, truth, no_turn, camera, views, detected)
 
 
 # ---- losses -------------------------------------------------------------------------------------
@@ -156,7 +163,8 @@ def augment(poses: Poses, crossed: bool = True, noise: float = NOISE) -> Poses:
 
     Without ground truth they must not be crossed, but be those of the real views. What the camera
     leaves unexplained stays. We add Gaussian noise to the 2D joints (mostly small, sometimes
-    large), so that the network also works on detections. A pose with a joint too near to its
+    large), so that the network also works on detections. Where it is known how a detector shows the
+    joints, some poses are shown so; they are not crossed. A pose with a joint too near to its
     virtual camera keeps the view of the file. Where no camera explains the points nothing changes.
     """
     if poses.camera is None:
@@ -167,8 +175,14 @@ def augment(poses: Poses, crossed: bool = True, noise: float = NOISE) -> Poses:
     joint_3d = (cross(pose) if crossed else pose) @ turn.mT + root
     far = (joint_3d[..., 2:] < -NEAR).all(dim=1, keepdim=True)
     joint_3d, turn = joint_3d.where(far, poses.joint_3d), turn.where(far, poses.turn)
-    joint_2d = project(joint_3d, poses.camera.focal_len) + poses.camera.residual
-    deviation = noise * torch.rand_like(joint_2d[:, :1, :1]) ** RARITY * joint_2d.std()
+    shown, rarity = joint_3d, RARITY
+    if poses.detected is not None:  # as it shows neck, spine, head and root, about that root
+        some, about = torch.rand(len(poses), 1, 1, device=device) < DETECTED, poses.detected[:, -1:]
+        joint_3d = ((poses.joint_3d - about) @ turn.mT + root).where(some, joint_3d)
+        shown = ((poses.detected[:, :-1] - about) @ turn.mT + root).where(some, joint_3d)
+        rarity = torch.where(some, DETECTED_RARITY, RARITY)
+    joint_2d = project(shown, poses.camera.focal_len) + poses.camera.residual
+    deviation = noise * torch.rand_like(joint_2d[:, :1, :1]) ** rarity * joint_2d.std()
     joint_2d += deviation * torch.randn_like(joint_2d)
     return replace(poses, joint_2d=joint_2d, joint_3d=joint_3d, turn=turn)
 
@@ -307,16 +321,15 @@ def run_epoch(epoch_no, data, model, optimiser, scheduler, batch_size=64,
     is only scored, without optimiser and scheduler. A model without statistics takes them from the
     first data that it trains on. A scheduler steps once an epoch, but once a batch where it is a
     OneCycleLR or CyclicLR; it may be None. Returns loss and MPJPE, means over samples in the unit
-    of joint_3d (here they are the same). Raises ValueError for fewer than 2 samples to train on.
+    of joint_3d (here they are the same). Raises ValueError for what `check` refuses, another number
+    of joints than the model's, and fewer than 2 samples to train on.
     """
-    joint_2d, joint_3d = (
-        torch.as_tensor(data[key], dtype=torch.float32, device=model.mean_2d.device).reshape(
-            len(data[key]), -1, width) for key, width in (('joint_2d_1', 2), ('joint_3d', 3)))
-    poses = as_poses({'joint_2d_1': joint_2d, 'joint_3d': joint_3d}, joint_2d.device)
+    joints = as_arrays(data, SUPERVISED, model)
+    poses = as_poses({key: joints[key] for key in SUPERVISED}, model.mean_2d.device)
     if split != 'train':
         return score(model, poses, supervised_loss)
     if not model.fitted:
-        model.fit(joint_2d, joint_3d)
+        model.fit(poses.joint_2d, poses.joint_3d)
     loss = learn(epoch_no, poses, model, optimiser, scheduler, batch_size, supervised_loss)
     return loss, loss
 
@@ -329,8 +342,7 @@ def run_epoch_weak(epoch_no, data, model, optimiser, scheduler, batch_size=64,
     is read for the returned MPJPE only, of view 1 after the pass, which is nan without it. Raises
     ValueError too for what `check` and `settle_views` refuse.
     """
-    arrays = {key: value.cpu() if torch.is_tensor(value) else value for key, value in data.items()}
-    views, _ = settle_views(check(arrays, TWO_VIEWS))
+    views, _ = settle_views(as_arrays(data, TWO_VIEWS, model))
     poses = as_poses(views, model.mean_2d.device)
     if split != 'train':
         return score(model, poses, reprojection_loss)
@@ -338,6 +350,17 @@ def run_epoch_weak(epoch_no, data, model, optimiser, scheduler, batch_size=64,
         model.fit(poses.joint_2d, poses.joint_3d)
     loss = learn(epoch_no, poses, model, optimiser, scheduler, batch_size, reprojection_loss)
     return loss, score(model, poses, reprojection_loss)[1]
+
+
+def as_arrays(data: dict, need, model: LiftModel) -> dict:
+    """What `check` makes of arrays or tensors, which must have the model's number of joints."""
+    arrays = check({key: value.cpu() if torch.is_tensor(value) else value
+                    for key, value in data.items()}, need)
+    found, expected = arrays['joint_2d_1'].shape[1], model.mean_2d.numel() // 2
+    if found != expected:
+        raise ValueError(f'key joint_2d_1: found {found} joints, expected {expected} as in the '
+                         f'model')
+    return arrays
 
 
 # ---- the training -------------------------------------------------------------------------------
@@ -350,7 +373,7 @@ def train(args: argparse.Namespace, state: dict | None) -> None:
     """
     device = pick_device(args.device)
     print(f'device: {device.type}, hidden products in {args.precision}')
-    train_set, val_set = prepare(args.data, device, args.weak)
+    train_set, val_set = prepare(args.data, device, args.weak, getattr(args, 'focal', None))
     probe = train_set[::20]  # about as many as val_set
     for folder in (args.out.parent, args.plots):
         folder.mkdir(parents=True, exist_ok=True)
@@ -374,15 +397,21 @@ def train(args: argparse.Namespace, state: dict | None) -> None:
     finish(args, model, history)
 
 
-def prepare(path: Path, device: torch.device, weak: bool = False) -> tuple[Poses, Poses]:
+def prepare(path: Path, device: torch.device, weak: bool = False,
+            focal: float | None = None) -> tuple[Poses, Poses]:
     """Poses to train and to validate on; where no data lies, synthetic people are made first.
 
-    Without 3D, joint_3d of a file only validates. Raises what `load`, `settle_views`,
-    `settle_camera` and `split_blocks` raise.
+    Without 3D, joint_3d of a file only validates, and `focal` is that of both views where the file
+    has none. Raises what `load`, `settle_views`, `settle_camera` and `split_blocks` raise.
     """
     if path == Path(TRAIN_FILE):
         make_people()
-    joints, views = load(path, TWO_VIEWS if weak else SUPERVISED), None
+    need = [key for key in (TWO_VIEWS if weak else SUPERVISED)
+            if focal is None or not key.startswith('focal_len')]
+    joints, views = load(path, need), None
+    if focal is not None:
+        given = torch.full((len(joints['joint_2d_1']), 2), focal).numpy()
+        joints = {'focal_len_1': given, 'focal_len_2': given} | joints
     try:
         if weak:
             joints, views = settle_views(joints)
@@ -538,6 +567,8 @@ def make_parser() -> argparse.ArgumentParser:
            help=f'dictionary with joint_2d_1 and joint_3d, or both views (default: {TRAIN_FILE}; '
                 f'with --weak {WEAK_FILE} where there is one)')
     option('--weak', action='store_true', help='learn from two views, without joint_3d')
+    option('--focal', type=bounded(float, 1e-9), default=argparse.SUPPRESS, metavar='F',
+           help='with --weak: the focal length of both views, where the file has none')
     for name, kind, default, text in (
             ('epochs', bounded(int, 1), EPOCHS, 'passes over the data'),
             ('batch-size', bounded(int, 2), BATCH_SIZE, 'poses a step'),
@@ -565,6 +596,8 @@ def parse(parser: argparse.ArgumentParser, argv: list) -> tuple[argparse.Namespa
     """
     args, state = parser.parse_args(argv), None
     path = state_path(args.out)
+    if 'focal' in args and not args.weak:
+        raise ValueError('--focal: found no --weak, expected both; with joint_3d it is fitted')
     if args.out.is_dir():
         raise ValueError(f'--out: found the folder {args.out}, expected a file')
     if args.resume:

@@ -5,8 +5,10 @@ Each draw_ function writes a PNG and opens no window.
 import csv
 import math
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
+from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
@@ -16,6 +18,7 @@ from data import atomic
 # safe for the colour-blind: Okabe and Ito, "Color Universal Design", 2008
 BLUE, ORANGE, GREEN, PINK, GREY = '#0072B2', '#D55E00', '#009E73', '#CC79A7', '#555555'
 UNIT = 'unit: camera to root'
+TURN = 48  # pictures of a GIF
 REPORT = Path(__file__).parent / 'report'  # what the README and the report show
 
 
@@ -173,6 +176,7 @@ def draw_gallery(rows, bones, names, path) -> None:
         image, scene, side = (figure.add_subplot(grid[row, column], projection=projection)
                               for column, projection in enumerate((None, '3d', None)))
         _draw_bones(image, np.vstack([joint_2d, (0, 0)]), bones, colours, linewidth=2)
+        image.plot(*joint_2d.T, '.', color='black', markersize=4)
         for joint_3d, style in ((truth, solid), (prediction, dashed)):
             if joint_3d is not None:
                 joints = np.vstack([joint_3d, (0, 0, -1)])[:, [0, 2, 1]] * (1, -1, 1)
@@ -194,6 +198,54 @@ def draw_gallery(rows, bones, names, path) -> None:
              for label, (colour, style) in keys.items()]
     figure.legend(handles=lines, loc='outside lower center', ncols=len(lines), frameon=False)
     save_figure(figure, path)
+
+
+def draw_joints(joint_2d: np.ndarray, bones, names, path) -> None:
+    """Joints (J + 1, 2), the root last, with their numbers and `names`, left and right apart."""
+    figure = new_figure(4.6, 5)
+    ax = figure.subplots()
+    _draw_bones(ax, joint_2d, bones, bone_colours(bones, names), linewidth=4, alpha=.5)
+    texts = [f'{number} {name}' for number, name in enumerate(names[:-1])] + [names[-1]]
+    for text, name, place in zip(texts, names, joint_2d):
+        place_of = {'R': ((-9, -3), 'right'), 'L': ((9, -3), 'left')}
+        shift, side = place_of.get(name[0], ((9, -11), 'left'))
+        ax.annotate(text, place, shift, textcoords='offset points', ha=side, fontsize=8)
+    ax.plot(*joint_2d.T, '.', color='black')
+    ax.margins(x=.45)
+    ax.set_aspect('equal')
+    ax.set_axis_off()
+    save_figure(figure, path)
+
+
+def animate(joint_2d: np.ndarray, joint_3d: np.ndarray, bones, names, path) -> None:
+    """A GIF of 2D input (N, J, 2) and skeletons (N, J, 3), which turn once about the vertical.
+
+    One pose, or a sequence of which as many are shown as there are pictures.
+    """
+    joint_2d = np.pad(joint_2d, ((0, 0), (0, 1), (0, 0)))  # the root, last, is in the middle
+    pose = np.pad(joint_3d - (0, 0, -1), ((0, 0), (0, 1), (0, 0)))[..., [0, 2, 1]] * (1, -1, 1)
+    shown = np.linspace(0, len(pose) - 1, TURN).round().astype(int)
+    figure, colours = Figure(figsize=(4.8, 2.8), dpi=80), bone_colours(bones, names)
+    image = figure.add_axes((0, 0, .42, 1), aspect='equal')
+    scene = figure.add_axes((.38, -.1, .66, 1.2), projection='3d')
+
+    def draw(picture):
+        row = shown[picture]
+        for ax, joints, axes in ((image, joint_2d, 'xy'), (scene, pose, 'xyz')):
+            ax.clear()
+            _draw_bones(ax, joints[row], bones, colours, linewidth=3)
+            reach = np.abs(joints).max()
+            ax.set(**{f'{axis}lim': (-reach, reach) for axis in axes})
+            ax.set_axis_off()
+        image.plot(*joint_2d[row, :-1].T, '.', color='black')
+        scene.set_box_aspect((1, 1, 1), zoom=1.4)
+        scene.view_init(10, 360 * picture / TURN - 90)  # from the camera first
+
+    with TemporaryDirectory() as folder:
+        film = Path(folder, 'a.gif')
+        FuncAnimation(figure, draw, TURN).save(film, PillowWriter(fps=12))
+        with atomic(path) as file:
+            file.write(film.read_bytes())
 
 
 def _draw_bones(ax, joints: np.ndarray, bones, colours, **style) -> None:

@@ -5,10 +5,14 @@
     python -m plots.experiments network --data data_train.pkl --test data_test.pkl --every 3
     python -m plots.experiments errors --data data_train.pkl --test data_test.pkl
     python -m plots.experiments weak --data data_train.pkl --test data_test.pkl --every 8
+    python -m plots.experiments detector --test data_test.pkl
+    python -m plots.experiments pictures
 
 `network` varies blocks and layers, `errors` asks where the error comes from, `weak` compares ways
-to learn without 3D. Results are kept in plots/report/*.csv as they come, and the charts are drawn
-from them; a run that was cut goes on where it was. Delete lines to measure them anew.
+to learn without 3D, `detector` lifts what a detector would show with the weights of this folder,
+`pictures` draws the joints with their numbers and a turning skeleton. Results of the first three
+are kept in plots/report/*.csv as they come, and the charts are drawn from them; a run that was cut
+goes on where it was. Delete lines to measure them anew.
 """
 import argparse
 import time
@@ -21,12 +25,14 @@ import torch
 from matplotlib.lines import Line2D
 from torch import Tensor, nn
 
-from data import (JOINTS, SUPERVISED, TWO_VIEWS, load, sample, settle_camera, settle_views,
-                  split_blocks, triangulate)
-from metrics import cal_mpjpe
+from data import (BONES, JOINTS, LIMBS, SUPERVISED, TWO_VIEWS, joints_of, load, project, sample,
+                  settle_camera, settle_views, smallest_rotation, split_blocks, triangulate,
+                  walking)
+from eval import AXIS, TALL, bone_sum, fill_in, lift_points, load_model, visible
+from metrics import cal_mpjpe, cal_n_mpjpe, cal_pa_mpjpe
 from model import LiftModel
-from plots import (BLUE, GREEN, GREY, ORANGE, PINK, REPORT, UNIT, Table, new_figure, save_figure,
-                   tidy)
+from plots import (BLUE, GREEN, GREY, ORANGE, PINK, REPORT, TURN, UNIT, Table, animate,
+                   draw_joints, new_figure, save_figure, tidy, write_csv)
 from training import (BATCH_SIZE, ROOT, Poses, as_poses, augment, fit,
                       image_error, reprojection_loss, supervised_loss)
 
@@ -383,6 +389,79 @@ def draw_weak(errors: dict, path) -> None:
     save_figure(figure, path)
 
 
+# ---- points of a detector -----------------------------------------------------------------------
+
+HEIGHT = 1.75  # metres
+SHOWN = {'the 15 joints': (0, 0), 'points': (0, 0), 'noise of 1 % of the height': (.01, 0),
+         'and 10 % missing': (.01, .1)}  # noise over height, share that is missing
+
+
+def detector(args: argparse.Namespace) -> None:
+    """Errors of people lifted as `eval.py --keypoints` does, in mm: synthetic ones, and where there
+    is a file those of --test."""
+    model, rows = load_model(args.weights), []
+    people = {'synthetic people': sample(args.poses // 2, seed=1)}
+    if args.test:
+        people['motion capture'] = load(args.test)
+    for name, joints in people.items():
+        truth, *image = photographed(joints['joint_3d'], joints.get('joint_detected'))
+        for shown, damage in SHOWN.items():
+            lifted, *_ = lift_points(model, seen_as(shown, *image, *damage))
+            poses = 1000 * (lifted[:, :-1] - lifted[:, -1:]), 1000 * truth
+            errors = cal_n_mpjpe(*poses, root=(0, 0, 0)).item(), cal_pa_mpjpe(*poses).item()
+            rows.append([name, shown, *(f'{error:.1f}' for error in errors)])
+            print(f'{name:16}  {shown:26}  N-MPJPE {errors[0]:5.1f} mm  '
+                  f'PA-MPJPE {errors[1]:5.1f} mm', flush=True)
+    write_csv(args.plots / 'detector.csv', ('data', 'shown', 'n_mpjpe', 'pa_mpjpe'), rows)
+
+
+def photographed(joint_3d: np.ndarray, points: np.ndarray | None) -> tuple[np.ndarray, ...]:
+    """People of HEIGHT anywhere in pictures of 16 to 9, with focal lengths of 0.7 to 2 widths and
+    from 2 to 20 m away.
+
+    Returns their truth (N, 15, 3) about the root, in metres in the frame of the camera; on the
+    plane at distance 1 joints (N, 15, 2) and a detector's points (N, 15, 2); the distance (N, 1, 1).
+    Without points nose and ears are put between neck and head, where synthetic people have ears.
+    """
+    if points is None:
+        neck, head = (joint_3d[:, [JOINTS.index(name)]] for name in ('Neck', 'Head'))
+        face = (neck + .54 * (head - neck)).repeat(3, axis=1)
+        points = np.concatenate([face, joint_3d[:, LIMBS]], axis=1)
+    rng, n = np.random.default_rng(9), len(joint_3d)
+    aside = rng.uniform(-.5, .5, (n, 2)) * (1, 9 / 16) / rng.uniform(.7, 2, (n, 1))
+    ray = np.insert(aside, 2, -1, axis=1)
+    turn = smallest_rotation(ray / np.linalg.norm(ray, axis=1, keepdims=True), AXIS)
+    metres = HEIGHT * TALL / bone_sum(joint_3d - AXIS)
+    truth, points = ((part - AXIS) * metres @ turn for part in (joint_3d, points))
+    distance = np.exp(rng.uniform(np.log(2), np.log(20), (n, 1, 1)))
+    joints, points = (project(part + distance * AXIS @ turn, np.ones(2))
+                      for part in (truth, points))
+    return truth, joints, points, distance
+
+
+def seen_as(shown: str, joints: np.ndarray, points: np.ndarray, distance: np.ndarray,
+            noise: float, missing: float) -> np.ndarray:
+    """Joints (N, 16, 2) as SHOWN says; the root is where shoulders and hips let one expect it."""
+    rng = np.random.default_rng(10)
+    points = points + rng.normal(0, noise * HEIGHT, points.shape) / distance
+    joint_2d, seen = joints_of(points), visible(rng.random(points.shape[:2]) < missing)
+    if shown == 'the 15 joints':
+        joint_2d[:, :-1] = joints
+    return fill_in(joint_2d, seen)
+
+
+# ---- pictures -----------------------------------------------------------------------------------
+
+def pictures(args: argparse.Namespace) -> None:
+    """The joints with their numbers, and someone who walks, lifted."""
+    stands = np.vstack([walking(1, stride=0)[0], (0, 0, 0)])
+    draw_joints(stands[:, :2], BONES, (*JOINTS, 'root, not in the array'),
+                args.plots / 'joints.png')
+    points = project(walking(TURN) / 4.5 + AXIS, np.full(2, 1.1475))
+    animate(points, load_model(args.weights).lift(points), BONES, JOINTS,
+            args.plots / 'turning.gif')
+
+
 # ---- the command line ---------------------------------------------------------------------------
 
 def read(args: argparse.Namespace, need) -> tuple[dict, dict]:
@@ -393,7 +472,8 @@ def read(args: argparse.Namespace, need) -> tuple[dict, dict]:
 
 
 def main() -> None:
-    experiments = {'network': network, 'errors': errors, 'weak': weak}
+    experiments = {'network': network, 'errors': errors, 'weak': weak, 'detector': detector,
+                   'pictures': pictures}
     parser = argparse.ArgumentParser(formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument('what', nargs='*', default=list(experiments), metavar='|'.join(experiments),
                         help='all of them without')
@@ -404,12 +484,14 @@ def main() -> None:
     parser.add_argument('--epochs', type=int, default=8)
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2],
                         help='of the network; the first alone for the others')
+    parser.add_argument('--weights', default=Path(__file__).parents[1] / 'liftModel',
+                        help='of detector and pictures')
     parser.add_argument('--plots', type=Path, default=REPORT, help='folder for .csv and .png')
     parser.add_argument('--quick', action='store_true',
                         help='the same as --poses 4000 --epochs 2 --seeds 0 --plots quick')
     parser.error = lambda message: parser.exit(2, f'experiments: {message}\n')
     args = parser.parse_args()
-    if bool(args.data) != bool(args.test):
+    if bool(args.data) != bool(args.test) and args.what != ['detector']:
         parser.error('found only one of --data and --test, expected both or neither')
     if not set(args.what) <= set(experiments):
         parser.error(f'found {" ".join(args.what)}, expected some of {" ".join(experiments)}')

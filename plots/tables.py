@@ -10,7 +10,7 @@ import numpy as np
 
 from plots import REPORT
 from plots.benchmark import MARTINEZ, OURS, RECIPES
-from plots.experiments import QUESTIONS, WAYS, Variant, value_of
+from plots.experiments import QUESTIONS, SHOWN, WAYS, Variant, value_of
 
 README = Path(__file__).parent / 'README.md'
 COMMAND = 'python -m plots.tables'
@@ -93,7 +93,17 @@ def joints() -> str:
     return table(['', 'error', 'along the ray', 'across it'], rows)
 
 
-TABLES = {'baseline': baseline, 'network': network, 'weak': weak, 'joints': joints}
+def detector() -> str:
+    """One row a way to show people, N-MPJPE and PA-MPJPE in mm for each set of people."""
+    values = {(line['data'], line['shown']): f'{line["n_mpjpe"]} / {line["pa_mpjpe"]}'
+              for line in read('detector.csv')}
+    people = list(dict.fromkeys(data for data, _ in values))
+    return table(['', *people], [[shown, *(values[data, shown] for data in people)]
+                                 for shown in SHOWN])
+
+
+TABLES = {'baseline': baseline, 'network': network, 'weak': weak, 'joints': joints,
+          'detector': detector}
 
 
 def filled(text: str, tables: dict, command: str) -> str:

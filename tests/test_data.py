@@ -9,9 +9,9 @@ import pytest
 
 import data
 from conftest import ROOT
-from data import (BONES, JOINTS, atomic, face_root, find_bones, find_focal, find_sign, fit_focal,
-                  load, project, ray_angle, ray_gap, sample, save, second_view, settle_views,
-                  smallest_rotation, split_blocks, triangulate)
+from data import (BONES, JOINTS, POINTS, atomic, face_root, find_bones, find_focal, find_sign,
+                  fit_focal, joints_of, load, project, ray_angle, ray_gap, sample, save,
+                  second_view, settle_views, smallest_rotation, split_blocks, triangulate, walking)
 
 N = 8
 GOOD = sample(N, seed=3)
@@ -625,3 +625,42 @@ def test_cameras_are_3_and_a_half_to_6_metres_away():
     ratio = -second_view(np.tile([0, 0, -1.], (2000, 1, 1)), POSES['rot'], POSES['transl'])[:, 0, 2]
     assert 3.5 / 6 - 1e-6 <= ratio.min() < .65 and 1.5 < ratio.max() <= 6 / 3.5 + 1e-6
     assert all(np.isfinite(array).all() and array.dtype == np.float32 for array in POSES.values())
+
+
+def test_a_detector_shows_the_same_people():
+    shown = dict(zip(POINTS, np.moveaxis(POSES['joint_detected'], 1, 0)))
+    for name in POINTS[3:]:
+        np.testing.assert_array_equal(shown[name], POSES['joint_3d'][:, JOINTS.index(name)])
+    ears = (shown['LEar'] + shown['REar']) / 2
+    metre = np.linalg.norm(vector(POSES['joint_3d'], 'RHip', 'RKnee'), axis=-1) / .43
+    wide = np.linalg.norm(shown['LEar'] - shown['REar'], axis=-1) / metre
+    nose = np.linalg.norm(shown['Nose'] - ears, axis=-1) / metre
+    assert .14 < wide.mean() < .16 and .09 < nose.mean() < .12
+    body = np.cross(vector(POSES['joint_3d'], 'RShoulder', 'LShoulder'),
+                    vector(POSES['joint_3d'], 'Root', 'Neck'))
+    assert (np.vecdot(shown['Nose'] - ears, body) > 0).mean() > .98  # the nose is ahead
+    assert (np.vecdot(shown['LEar'] - shown['REar'],
+                      vector(POSES['joint_3d'], 'RShoulder', 'LShoulder')) > 0).mean() > .98
+
+
+def test_joints_that_a_detector_does_not_show_are_put_where_they_are():
+    joints = joints_of(POSES['joint_detected'])
+    truth = np.pad(POSES['joint_3d'], ((0, 0), (0, 1), (0, 0)))
+    truth[:, -1, 2] = -1
+    off = np.linalg.norm(joints - truth, axis=-1)
+    hidden = [JOINTS.index(name) for name in ('Spine', 'Neck', 'Head')] + [15]
+    assert np.abs(np.delete(off, hidden, axis=1)).max() < 1e-6
+    assert (off[:, hidden].mean(axis=0) < .0135).all()  # 6 cm at 4.5 m
+    moved = joints_of(2 * POSES['joint_detected'] + np.float32(3))  # a pose anywhere, of any size
+    np.testing.assert_allclose(moved, 2 * joints + 3, atol=1e-5)
+
+
+def test_someone_walks_a_cycle_and_stands():
+    steps, (stands,) = walking(40), walking(1, stride=0)
+    assert np.linalg.norm(np.diff(steps[[*range(40), 0]], axis=0), axis=-1).max() < .12
+    lengths = [np.linalg.norm(steps[:, a] - steps[:, b], axis=-1) for a, b in BONES if a < 15]
+    assert np.ptp(lengths, axis=1).max() < 1e-6
+    left, right = (steps[:, JOINTS.index(name), 2] for name in ('LAnkle', 'RAnkle'))
+    assert (left > right).any() and (left < right).any()
+    assert stands[JOINTS.index('Head'), 1] == stands[:, 1].max()
+    np.testing.assert_allclose(stands[[0, 1, 2], 1], stands[[3, 4, 5], 1], atol=1e-9)

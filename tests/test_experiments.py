@@ -4,12 +4,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from conftest import ROOT as HOUSE
-from data import JOINTS, sample, settle_views
+from data import JOINTS, LIMBS, sample, settle_views
 from model import LiftModel
-from plots import benchmark, experiments, tables
+from plots import TURN, benchmark, experiments, tables
 from plots.experiments import (QUESTIONS, WAYS, Variant, build, distance_to_nearest, facing,
                                loss_of, split_error)
 from training import ROOT, as_poses, reprojection_loss
@@ -26,16 +27,19 @@ def test_all_of_it_runs_small_and_goes_on_where_it_was(tmp_path, capsys, monkeyp
     monkeypatch.setattr(sys, 'argv', ['experiments', '--poses', '300', '--epochs', '1', '--seeds',
                                       '0', '--plots', str(tmp_path)])
     experiments.main()
-    assert capsys.readouterr().out.count('\n') == 8 + 6
+    assert capsys.readouterr().out.count('\n') == 8 + 6 + 4
     tables = {path.name: path.read_text() for path in tmp_path.glob('*.csv')}
     assert {name: table.count('\n') for name, table in tables.items()} == {
-        'network.csv': 1 + 8, 'errors.csv': 1 + 15 + 12 + 10, 'weak.csv': 1 + 6}
-    assert {path.stem for path in tmp_path.glob('*.png')} == {'network', 'errors', 'weak'}
+        'network.csv': 1 + 8, 'errors.csv': 1 + 15 + 12 + 10, 'weak.csv': 1 + 6,
+        'detector.csv': 1 + 4}
+    assert {path.stem for path in tmp_path.glob('*.png')} == {'network', 'errors', 'weak', 'joints'}
+    with Image.open(tmp_path / 'turning.gif') as film:
+        assert film.n_frames == TURN
     lines = tables['weak.csv'].splitlines(keepends=True)
     (tmp_path / 'weak.csv').write_text(''.join(lines[:-1]))
     monkeypatch.setattr(experiments, 'split_error', None)  # would fail
     experiments.main()
-    assert capsys.readouterr().out.count('\n') == 1
+    assert capsys.readouterr().out.count('\n') == 1 + 4
     assert (tmp_path / 'weak.csv').read_text() == tables['weak.csv']
 
 
@@ -116,6 +120,27 @@ def test_a_pose_is_as_near_when_it_is_turned_or_made_larger():
     other = 1.3 * turned + ROOT
     assert distance_to_nearest(other.numpy(), pose.numpy()).max() < 1e-2
     assert distance_to_nearest(pose[:100].numpy(), pose[200:].numpy()).min() > 1e-2
+
+
+# ---- points of a detector -----------------------------------------------------------------------
+
+def test_people_are_photographed_where_the_report_says():
+    joints = sample(2000, seed=1)
+    truth, image, points, distance = experiments.photographed(joints['joint_3d'],
+                                                              joints['joint_detected'])
+    ankle, hip, knee = (truth[:, JOINTS.index(name)] for name in ('RAnkle', 'RHip', 'RKnee'))
+    leg = np.linalg.norm(hip - knee, axis=1) + np.linalg.norm(knee - ankle, axis=1)
+    assert leg.mean() / 1.75 == pytest.approx(.491, abs=.01)  # of the height: Winter, 2009
+    assert 2 <= distance.min() < 2.1 and 19 < distance.max() <= 20
+    np.testing.assert_allclose(points[:, 3:], image[:, LIMBS], atol=1e-6)
+    centre = image.mean(axis=1)
+    assert .6 < np.abs(centre[:, 0]).max() < .9 and np.abs(centre).mean() > .1
+    seen = experiments.seen_as('points', image, points, distance, 0, 0)
+    noisy = experiments.seen_as('points', image, points, distance, .01, 0)
+    off = ((noisy - seen)[:, LIMBS] * distance).std()
+    assert off == pytest.approx(.0175, rel=.05)  # 1 % of the height, where the person stands
+    drawn = experiments.photographed(joints['joint_3d'], None)[2]  # ears that it does not know
+    assert np.abs(np.median((drawn - points)[:, 1:3].mean(axis=1), axis=0)).max() < .01
 
 
 # ---- without 3D ---------------------------------------------------------------------------------

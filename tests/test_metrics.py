@@ -64,6 +64,8 @@ def test_arrays_tensors_and_flat_poses_agree(metric):
     assert expected.shape == (6,)
     assert torch.equal(metric(torch.tensor(found), truth, avg=False), expected)
     assert torch.equal(metric(found.reshape(6, 45), truth.reshape(6, 45), avg=False), expected)
+    assert torch.equal(metric(found.reshape(6, 45), truth, avg=False), expected)
+    assert torch.equal(metric(found, truth.reshape(6, 45), avg=False), expected)
     assert metric(found, truth).item() == pytest.approx(expected.mean().item())
 
 

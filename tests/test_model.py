@@ -54,10 +54,34 @@ def test_layers_and_sizes_of_the_handout():
 
 @pytest.mark.parametrize('n_joints', (1, 15, 17))
 def test_both_input_shapes(n_joints):
+    """What comes in flat goes out flat, and float64 is taken too."""
     model = trained_model(output_nodes=3 * n_joints).eval()
     joint_2d = torch.randn(4, n_joints, 2)
     assert model(joint_2d).shape == (4, n_joints, 3)
-    assert torch.equal(model(joint_2d), model(joint_2d.flatten(1)))
+    assert torch.equal(model(joint_2d).flatten(1), model(joint_2d.flatten(1)))
+    assert torch.equal(model(joint_2d.double()), model(joint_2d))
+
+
+@pytest.mark.parametrize('shape', ((15, 2), (30,), (7, 15, 2), (7, 30), (2, 3, 15, 2)))
+@pytest.mark.parametrize('kind', ('float32', 'float64', 'float16', 'int64'))
+def test_lift_gives_back_the_kind_that_it_gets(shape, kind):
+    model = trained_model()
+    tensor = torch.randint(-9, 9, shape).to(getattr(torch, kind))
+    expected = by_hand(model, tensor.double().reshape(-1, 15, 2)).reshape(
+        *shape[:-1], shape[-1] // 2 * 3)
+    array = tensor.numpy()
+    for points in (tensor, array, np.flip(np.flip(array).copy()), array.tolist(), list(array)):
+        lifted = model.lift(points)
+        assert type(lifted) is type(points)
+        if not isinstance(points, list):
+            assert str(lifted.dtype).endswith(kind if 'float' in kind else 'float32')
+        np.testing.assert_allclose(lifted, expected, atol=1e-2 if kind == 'float16' else 1e-4)
+
+
+@pytest.mark.parametrize('shape', ((), (15,), (17, 2), (4, 15, 3), (4, 34)))
+def test_lift_refuses_other_shapes(shape):
+    with pytest.raises(ValueError, match=r'expected \(15, 2\), \(N, 15, 2\) or \(N, 30\)'):
+        trained_model().lift(np.zeros(shape))
 
 
 @pytest.mark.parametrize('sizes', ({'n_blocks': 0}, {'hidden_layer': 0}, {'output_nodes': 44},

@@ -18,8 +18,8 @@ import data
 import plots
 import training
 from conftest import ROOT
-from data import (LAB_FILES, TWO_VIEWS, find_bones, load, project, sample, save, second_view,
-                  settle_camera, settle_views)
+from data import (JOINTS, LAB_FILES, LIMBS, TWO_VIEWS, find_bones, load, project, sample, save,
+                  second_view, settle_camera, settle_views)
 from metrics import cal_mpjpe
 from model import LiftModel
 from training import (Camera, Poses, as_poses, augment, cross, fit, image_error, main, prepare,
@@ -28,7 +28,8 @@ from training import (Camera, Poses, as_poses, augment, cross, fit, image_error,
 
 CPU = torch.device('cpu')
 SMALL = ('--hidden-layer', '16', '--n-blocks', '1', '--epochs', '3', '--batch-size', '32')
-POSES = sample(200, seed=5)
+DETECTED = sample(200, seed=5)
+POSES = {key: array for key, array in DETECTED.items() if key != 'joint_detected'}
 SAVE_FIGURE = plots.save_figure
 
 
@@ -156,6 +157,15 @@ def test_batches_of_one_are_refused(n_samples, batch_size):
                   None, batch_size)
 
 
+@pytest.mark.parametrize('epoch', (run_epoch, run_epoch_weak))
+def test_an_epoch_needs_its_keys_and_the_joints_of_the_model(epoch):
+    model, optimiser = model_and_optimiser(output_nodes=27)
+    with pytest.raises(ValueError, match='key joint_2d_1: found 15 joints, expected 9'):
+        epoch(1, POSES, model, optimiser, None)
+    with pytest.raises(ValueError, match='is missing: found joint_2d_1, expected joint_2d_1, '):
+        epoch(1, {'joint_2d_1': POSES['joint_2d_1']}, model, optimiser, None)
+
+
 def test_virtual_views_are_what_another_camera_sees(tmp_path):
     save(tmp_path / 'a.pkl', {**POSES, 'joint_2d_1': POSES['joint_2d_1'] + np.float32(.01)})
     poses, _ = prepare(tmp_path / 'a.pkl', CPU)
@@ -176,6 +186,24 @@ def test_poses_that_are_not_crossed_are_those_of_the_file(tmp_path):
     turned = augment(poses, crossed=False)
     back = (turned.joint_3d - training.ROOT) @ turned.turn + training.ROOT
     torch.testing.assert_close(back, poses.joint_3d, atol=1e-5, rtol=0)
+
+
+def test_some_poses_are_as_a_detector_shows_them(here):
+    save('a.pkl', DETECTED)
+    poses, _ = prepare(here / 'a.pkl', CPU)
+    changed = augment(poses, noise=0)
+    seen = project(changed.joint_3d, poses.camera.focal_len)
+    torch.testing.assert_close(changed.joint_2d[:, LIMBS], seen[:, LIMBS], atol=1e-3, rtol=0)
+    neck, left, right = (JOINTS.index(name) for name in ('Neck', 'LShoulder', 'RShoulder'))
+    between = (changed.joint_2d[:, left] + changed.joint_2d[:, right]) / 2
+    shown = (between - changed.joint_2d[:, neck]).norm(dim=1) < 1e-3  # not 0: perspective
+    assert training.DETECTED - .1 < shown.float().mean() < training.DETECTED + .1
+    assert ((changed.joint_2d - seen).abs().amax(dim=(1, 2)) > 2e-3)[shown].float().mean() > .95
+    about = (changed.joint_3d - training.ROOT)[shown] @ changed.turn[shown]
+    offset = about - (poses.joint_3d - training.ROOT)[shown]
+    torch.testing.assert_close(offset, offset[:, :1].expand_as(offset), atol=1e-5, rtol=0)
+    hidden = prepare(here / 'a.pkl', CPU, weak=True)[0]
+    assert hidden.detected is None  # who learns without 3D must not see them
 
 
 def test_turns_are_about_the_root_and_leave_people_upright():
@@ -478,6 +506,21 @@ def test_joint_3d_is_not_learnt_from(here, capsys):
     with open('plots/history.csv') as file:
         last = list(csv.DictReader(file))[-1]
     assert last['val_mpjpe'] == '' and float(last['val_loss']) > 0
+
+
+def test_a_focal_length_may_be_given(here, capsys):
+    """It is that of both views, where the file has none; points may be pixels then."""
+    pixels = {key: 1000 * array if '2d' in key else array for key, array in POSES.items()
+              if not key.startswith('focal')}
+    save('pixels.pkl', pixels)
+    assert 'key focal_len_1 is missing' in fails(capsys, *SMALL, '--weak', '--data', 'pixels.pkl')
+    assert main([*SMALL, '--weak', '--data', 'pixels.pkl', '--focal', '1147.5']) == 0
+    assert 'rays meet within 0.0' in capsys.readouterr().out
+    save('own.pkl', pixels | {key: 1000 * POSES[key] for key in ('focal_len_1', 'focal_len_2')})
+    for focal in ((), ('--focal', '9')):
+        main([*SMALL, '--weak', '--data', 'own.pkl', '--out', f'own{len(focal)}', *focal])
+    assert Path('own0').read_bytes() == Path('own2').read_bytes()
+    assert '--focal: found no --weak' in fails(capsys, *SMALL, '--focal', '1.1')
 
 
 def test_where_weak_data_comes_from(here, capsys):
