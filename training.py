@@ -380,7 +380,7 @@ def train(args: argparse.Namespace, state: dict | None) -> None:
         tempfile.TemporaryFile(dir=folder).close()  # is it writable?
     model = build(args, train_set)
     history = state['history'] if state else []
-    if state and not torch.equal(state['begun'], model.mean_out.cpu()):
+    if state and not torch.equal(begun_with(state), model.mean_out.cpu()):
         raise ValueError('--data: found other poses than this training began with, expected the '
                          'same; start anew without --resume')
     loss, change = ((reprojection_loss, partial(augment, crossed=False)) if args.weak else
@@ -529,20 +529,26 @@ def form(value):
     return (value.shape, value.dtype) if torch.is_tensor(value) else type(value)
 
 
-def load_training(path) -> dict:
-    """A state of this script: epoch, history, options, and the statistics that it `begun` with."""
+def load_training(path, columns) -> dict:
+    """A state with epoch, options, and a history of these columns. Raises ValueError for another
+    or a damaged one."""
     state = load_state(path)
-    try:
-        epoch, history, options = (state[key] for key in ('epoch', 'history', 'options'))
-        rows = [[1] + [.5] * (len(COLUMNS) - 1)] * len(history)
-        if form([epoch, history, options]) != form([1, rows, [''] * len(options)]) or (
-                epoch != len(rows)):
-            raise ValueError('another history')
-        state['begun'] = LiftModel.from_state_dict(state['parts']['model']).mean_out
-    except (LookupError, TypeError, ValueError) as error:
-        raise ValueError(f'{path}: found a damaged state ({shorten(str(error), 99)}), expected '
-                         f'what --resume needs; start anew without it') from error
+    found = [state.get(key) for key in ('epoch', 'history', 'options')]
+    n_epochs, n_words = (len(value) if isinstance(value, list) else 0 for value in found[1:])
+    row = [1] + [.5] * (len(columns) - 1)
+    if form(found) != form([1, n_epochs * [row], n_words * ['']]) or found[0] != n_epochs:
+        raise ValueError(f'{path}: found a damaged state, or that of another training, expected '
+                         f'what --resume needs; start anew without it')
     return state
+
+
+def begun_with(state: dict) -> Tensor:
+    """The statistics of the model of a state. Raises ValueError where there is none."""
+    try:
+        return LiftModel.from_state_dict(state['parts']['model']).mean_out
+    except (LookupError, TypeError, ValueError) as error:
+        raise ValueError(f'--resume: found a damaged state ({shorten(str(error), 99)}); start anew '
+                         f'without it') from error
 
 
 # ---- the command line ---------------------------------------------------------------------------
@@ -589,38 +595,46 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def parse(parser: argparse.ArgumentParser, argv: list) -> tuple[argparse.Namespace, dict | None]:
-    """The options, and with --resume the state from which those of the training are taken.
+def parse(parser: argparse.ArgumentParser, argv: list, settle, columns) -> tuple:
+    """The options, and None or with --resume the state from which those of the training are taken.
 
-    Raises ValueError for a state that is not there, and for options that are not its own.
+    settle(args) checks them and puts in what is not given; columns are those of the history. Raises
+    ValueError for a state that is not there, and for options that are not its own.
     """
     args, state = parser.parse_args(argv), None
     path = state_path(args.out)
-    if 'focal' in args and not args.weak:
-        raise ValueError('--focal: found no --weak, expected both; with joint_3d it is fitted')
     if args.out.is_dir():
         raise ValueError(f'--out: found the folder {args.out}, expected a file')
     if args.resume:
-        state = load_training(path)
+        state = load_training(path, columns)
         beside = [f'--{name}={getattr(args, name)}' for name in ('out', 'plots', 'device')]
         args = parser.parse_args([*state['options'], *argv, *beside])
-    elif path.exists():
+    elif path.exists() and os.environ.get('RANK', '0') == '0':
         print(f'note: {path} of an unfinished training will be replaced; --resume goes on')
-    args.precision = pick_precision(args.precision, pick_device(args.device))
+    settle(args)
     if state and learnt_by(args) != state['options']:
         raise ValueError(f'--resume: found options that are not those of {path}, expected '
                          f'{" ".join(state["options"])}')
-    if 'data' not in args:
-        args.data = Path(WEAK_FILE if args.weak and Path(WEAK_FILE).exists() else TRAIN_FILE)
     return args, state
 
 
 def learnt_by(args: argparse.Namespace) -> list[str]:
     """The options that decide what is learnt, as on a command line."""
-    others = 'weak', 'out', 'plots', 'device', 'resume'
-    names = sorted(vars(args).keys() - others)
-    return ['--weak'] * args.weak + [f'--{name.replace("_", "-")}={getattr(args, name)}'
-                                     for name in names]
+    words, beside = [], ('out', 'plots', 'device', 'resume', 'workers')
+    for name, value in sorted(vars(args).items()):
+        if value is not None and value is not False and name not in beside:
+            values = value if isinstance(value, list) else [] if value is True else [value]
+            words += [f'--{name.replace("_", "-")}', *map(str, values)]
+    return words
+
+
+def settle(args: argparse.Namespace) -> None:
+    """Puts in the data and the precision. Raises ValueError for options that do not fit."""
+    if 'focal' in args and not args.weak:
+        raise ValueError('--focal: found no --weak, expected both; with joint_3d it is fitted')
+    if 'data' not in args:
+        args.data = Path(WEAK_FILE if args.weak and Path(WEAK_FILE).exists() else TRAIN_FILE)
+    args.precision = pick_precision(args.precision, pick_device(args.device))
 
 
 def unfinished(out: Path, script: str = 'training.py') -> str:
@@ -635,7 +649,7 @@ def main(argv=None) -> int:
     parser, argv = make_parser(), sys.argv[1:] if argv is None else list(argv)
     args = parser.parse_args(argv)
     try:
-        train(*parse(parser, argv))
+        train(*parse(parser, argv, settle, COLUMNS))
     except (KeyboardInterrupt, BrokenPipeError) as error:
         if isinstance(error, BrokenPipeError):  # nobody reads what is printed
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

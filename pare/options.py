@@ -1,10 +1,10 @@
-"""The command line of a training: its settings, and how --resume takes them from a state."""
+"""The command line of a training."""
 import argparse
 import os
 from pathlib import Path
 
 from model import pick_device, pick_precision
-from training import bounded, form, load_state, state_path
+from training import bounded
 
 DEFAULTS = {'small': {'resolution': 64, 'epochs': 3, 'lr': 2e-3, 'batch_size': 64},
             'full': {'resolution': 224, 'epochs': 120, 'lr': 3e-4, 'batch_size': 64}}
@@ -59,28 +59,12 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def parse(parser: argparse.ArgumentParser, argv: list) -> tuple[argparse.Namespace, dict | None]:
-    """The options, and with --resume the state from which those of the training are taken.
-
-    Raises ValueError for a state that is not there, and for options that do not fit.
-    """
-    args, state = parser.parse_args(argv), None
-    path = state_path(args.out)
-    if args.out.is_dir():
-        raise ValueError(f'--out: found the folder {args.out}, expected a file')
-    if args.resume:
-        state = load_training(path)
-        beside = [f'--{name}={getattr(args, name)}' for name in ('out', 'plots', 'device')]
-        args = parser.parse_args([*state['options'], *argv, *beside])
-    elif path.exists() and RANK == 0:
-        print(f'note: {path} of an unfinished training will be replaced; --resume goes on')
-    args.precision = pick_precision(args.precision, pick_device(args.device))
+def settle(args: argparse.Namespace) -> None:
+    """Puts in what --size wants, and the precision. Raises ValueError for options that do not
+    fit."""
     for name, value in DEFAULTS[args.size].items():
         if getattr(args, name) is None:
             setattr(args, name, value)
-    if state and learnt_by(args) != state['options']:
-        raise ValueError(f'--resume: found options that are not those of {path}, expected '
-                         f'{" ".join(state["options"])}')
     for name, divisor in (('resolution', 32), ('batch_size', N_RANKS)):
         if getattr(args, name) % divisor:
             raise ValueError(f'--{name.replace("_", "-")}: found {getattr(args, name)}, expected a '
@@ -88,27 +72,4 @@ def parse(parser: argparse.ArgumentParser, argv: list) -> tuple[argparse.Namespa
     if (args.body or args.body_dir) and not args.train:
         raise ValueError('--body: found one without --train, expected none: rendered people are of '
                          'the stand-in')
-    return args, state
-
-
-def load_training(path: Path) -> dict:
-    """A state of this training: parts, epoch, history and options. Raises ValueError for another
-    or a damaged one."""
-    state = load_state(path)
-    found = [state.get(key) for key in ('epoch', 'history', 'options')]
-    row = [1] + [.5] * (len(COLUMNS) - 1)
-    n_epochs, n_words = (len(value) if isinstance(value, list) else 0 for value in found[1:])
-    if form(found) != form([n_epochs, n_epochs * [row], n_words * ['']]) or found[0] != n_epochs:
-        raise ValueError(f'{path}: found a damaged state, or that of another training, expected '
-                         f'what --resume needs; start anew without it')
-    return state
-
-
-def learnt_by(args: argparse.Namespace) -> list[str]:
-    """The options that decide what is learnt, as on a command line."""
-    words, beside = [], ('out', 'plots', 'device', 'resume', 'workers')
-    for name, value in sorted(vars(args).items()):
-        if value is not None and value is not False and name not in beside:
-            values = value if isinstance(value, list) else [] if value is True else [value]
-            words += [f'--{name.replace("_", "-")}', *map(str, values)]
-    return words
+    args.precision = pick_precision(args.precision, pick_device(args.device))

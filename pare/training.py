@@ -36,9 +36,10 @@ from pare.losses import losses, skeleton_loss
 from pare.metrics import to, true_joints, validate
 from pare.model import build, load_backbone
 from pare.muon import make_optimisers
-from pare.options import COLUMNS, N_RANKS, RANK, learnt_by, make_parser, parse
+from pare.options import COLUMNS, N_RANKS, RANK, make_parser, settle
 from pare.people import PASSES, sample_skeletons
-from training import DIVERGED, restore, save_state, save_tensors, state_path, unfinished
+from training import (DIVERGED, learnt_by, parse, restore, save_state, save_tensors, state_path,
+                      unfinished)
 
 # ---- settings -----------------------------------------------------------------------------------
 
@@ -234,7 +235,7 @@ def main(argv=None) -> int:
     out = parser.parse_args(argv).out
 
     def work():
-        args, state = parse(parser, argv)
+        args, state = parse(parser, argv, settle, COLUMNS)
         if N_RANKS > 1:
             if torch.cuda.is_available():
                 torch.cuda.set_device(int(os.environ['LOCAL_RANK']))

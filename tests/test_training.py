@@ -653,7 +653,7 @@ def test_resume_keeps_its_precision_on_another_machine(here, capsys, monkeypatch
         assert main(SMALL) == 130
     capsys.readouterr()
     monkeypatch.setattr('model.has_bfloat16', lambda device: False)
-    assert '--precision=bfloat16' in fails(capsys, '--resume', '--precision', 'float32')
+    assert '--precision bfloat16' in fails(capsys, '--resume', '--precision', 'float32')
     assert main(['--resume']) == 0
     assert capsys.readouterr().out.startswith('device: cpu, hidden products in bfloat16\n')
     main([*SMALL, '--out', 'exact'])

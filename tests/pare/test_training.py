@@ -20,7 +20,7 @@ from pare.model import build, load_model
 from pare.options import COLUMNS
 from pare.people import Rendered, rendered_samples
 from pare.training import WEIGHTS, all_terms, fit, main
-from training import DIVERGED, load_state, save_state
+from training import DIVERGED, learnt_by, load_state, parse, save_state
 
 CPU, SKELETON = torch.device('cpu'), Skeleton(ARRAYS)
 
@@ -261,7 +261,12 @@ def test_a_state_of_something_else_is_refused(here, capsys, changes, message):
 
 def learnt_words(*words) -> list[str]:
     """Of the options of a command line those that a state holds."""
-    return options.learnt_by(options.parse(options.make_parser(), [*words])[0])
+    return learnt_by(parsed(*words))
+
+
+def parsed(*words):
+    """The options of a command line."""
+    return parse(options.make_parser(), [*words], options.settle, COLUMNS)[0]
 
 
 @pytest.mark.parametrize('coarse', (False, True))
@@ -276,8 +281,7 @@ def test_a_state_holds_its_precision(monkeypatch, coarse):
 # ---- sets of photographs ------------------------------------------------------------------------
 
 def prepared(folder, *words):
-    args, _ = options.parse(options.make_parser(), [
-        '--batch-size', '2', '--images', str(folder), '--train', *words])
+    args = parsed('--batch-size', '2', '--images', str(folder), '--train', *words)
     return prepare(args, {'neutral': ARRAYS}, SKELETON)
 
 
@@ -342,7 +346,7 @@ def test_the_batch_is_shared_by_all_processes(here, capsys, monkeypatch):
 
 
 def test_each_process_renders_its_share_of_the_people(here):
-    args, _ = options.parse(options.make_parser(), ['--people', '100', '--batch-size', '20'])
+    args = parsed('--people', '100', '--batch-size', '20')
     counts = []
     for rank in (0, 1):
         batches, *_ = prepare(args, {'neutral': ARRAYS}, SKELETON, rank, 2)
