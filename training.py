@@ -31,8 +31,9 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 from torch.optim.lr_scheduler import CyclicLR, OneCycleLR
 
-from data import (SUPERVISED, TRAIN_FILE, TWO_VIEWS, WEAK_FILE, atomic, check, find_bones,
-                  joints_of, load, make_people, project, settle_camera, settle_views, split_blocks)
+from data import (JOINTS, SUPERVISED, TRAIN_FILE, TWO_VIEWS, WEAK_FILE, atomic, check,
+                  find_bones, joints_of, load, make_people, project, settle_camera, settle_views,
+                  split_blocks)
 from metrics import cal_mpjpe
 from model import LiftModel, pick_device, pick_precision
 
@@ -111,7 +112,7 @@ def as_poses(arrays: dict, device: torch.device) -> Poses:
         camera = Camera(joints['focal_len_1'], joints['residual'])
     no_turn = torch.eye(3, device=device).expand(len(joint_2d), 3, 3)
     detected = None
-    if 'joint_detected' in arrays and views is None:
+    if 'joint_detected' in arrays and views is None and joint_2d.shape[1] == len(JOINTS):
         detected = torch.as_tensor(joints_of(arrays['joint_detected']), device=device)
     return Poses(joint_2d, joint_3d, truth, no_turn, camera, views, detected)
 
@@ -432,6 +433,9 @@ def build(args: argparse.Namespace, train_set: Poses) -> LiftModel:
                       train_set.joint_3d[0].numel()).to(train_set.joint_3d.device)
     model.fit(train_set.joint_2d, train_set.joint_3d)
     model.in_bfloat16 = args.precision == 'bfloat16'
+    if train_set.detected is not None:  # its points lie beside the rays of the joints
+        deviation = model.std_out.view(-1, 3)
+        deviation[:, :2].clamp_(min=.1 * deviation[:, 2].mean().item())
     n_parameters = sum(weights.numel() for weights in model.parameters())
     print(f'model: {args.n_blocks} blocks of {args.hidden_layer}, {n_parameters:,} parameters\n')
     return model

@@ -206,9 +206,9 @@ def draw_joints(joint_2d: np.ndarray, bones, names, path) -> None:
     ax = figure.subplots()
     _draw_bones(ax, joint_2d, bones, bone_colours(bones, names), linewidth=4, alpha=.5)
     texts = [f'{number} {name}' for number, name in enumerate(names[:-1])] + [names[-1]]
+    places = {'R': ((-9, -3), 'right'), 'L': ((9, -3), 'left'), 'r': ((9, 2), 'left')}
     for text, name, place in zip(texts, names, joint_2d):
-        place_of = {'R': ((-9, -3), 'right'), 'L': ((9, -3), 'left')}
-        shift, side = place_of.get(name[0], ((9, -11), 'left'))
+        shift, side = places.get(name[0], ((9, -11), 'left'))
         ax.annotate(text, place, shift, textcoords='offset points', ha=side, fontsize=8)
     ax.plot(*joint_2d.T, '.', color='black')
     ax.margins(x=.45)

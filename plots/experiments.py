@@ -392,8 +392,9 @@ def draw_weak(errors: dict, path) -> None:
 # ---- points of a detector -----------------------------------------------------------------------
 
 HEIGHT = 1.75  # metres
-SHOWN = {'the 15 joints': (0, 0), 'points': (0, 0), 'noise of 1 % of the height': (.01, 0),
-         'and 10 % missing': (.01, .1)}  # noise over height, share that is missing
+DAMAGE = .01, .1  # noise over the height, share that is missing
+SHOWN = {'the 15 joints': (0, 0), 'the 15 joints, damaged': DAMAGE,
+         'points': (0, 0), 'points, damaged': DAMAGE}
 
 
 def detector(args: argparse.Namespace) -> None:
@@ -443,10 +444,14 @@ def seen_as(shown: str, joints: np.ndarray, points: np.ndarray, distance: np.nda
             noise: float, missing: float) -> np.ndarray:
     """Joints (N, 16, 2) as SHOWN says; the root is where shoulders and hips let one expect it."""
     rng = np.random.default_rng(10)
-    points = points + rng.normal(0, noise * HEIGHT, points.shape) / distance
-    joint_2d, seen = joints_of(points), visible(rng.random(points.shape[:2]) < missing)
-    if shown == 'the 15 joints':
-        joint_2d[:, :-1] = joints
+    joints, points = (part + rng.normal(0, noise * HEIGHT, part.shape) / distance
+                      for part in (joints, points))
+    hidden = rng.random(points.shape[:2]) < missing
+    joint_2d, seen = joints_of(points), visible(hidden)
+    if shown.startswith('the 15'):
+        among = [*range(3), *LIMBS]  # of the face nothing is needed for the root
+        root, seen_root = joints_of(joints[:, among])[:, -1:], visible(hidden[:, among])[:, -1:]
+        joint_2d, seen = np.hstack([joints, root]), np.hstack([~hidden, seen_root])
     return fill_in(joint_2d, seen)
 
 

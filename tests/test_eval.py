@@ -417,7 +417,7 @@ def test_who_shows_too_few_points_is_left_out_by_number(here, capsys):
     main([SHIPPED, '--keypoints', 'a.npy', *SIZE, '--predict', 'out.npy'])
     output = capsys.readouterr().out
     assert '4 people of COCO, focal length 2203 pixels, 1 of 30 joints filled in' in output
-    assert 'left out, less than 8 of 15 joints: person 1, 3\n' in output
+    assert 'left out, less than 9 of 15 joints: person 1, 3\n' in output
     lifted = np.load('out.npy')
     assert lifted.shape == (2, 15, 3) and np.isfinite(lifted).all()
     wrist = JOINTS.index('LWrist')
@@ -442,7 +442,7 @@ def test_who_shows_too_few_points_is_left_out_by_number(here, capsys):
     ('a.npy', np.full((1, 17, 2), np.nan), 'a.npy: key points: found NaN'),
     ('a.npy', np.array([{}]), 'found no readable file (Array can\'t be memory-mapped'),
     ('a.npy', np.full((2, 17, 3), .5), 'at most 0.5, expected pixels'),
-    ('a.npy', np.full((2, 17, 3), 9) * [1, 1, 0], 'a.npy: found nobody with 8 of 15 joints')))
+    ('a.npy', np.full((2, 17, 3), 9) * [1, 1, 0], 'a.npy: found nobody with 9 of 15 joints')))
 def test_files_that_hold_no_points(here, capsys, name, content, message):
     if isinstance(content, bytes):
         Path(name).write_bytes(content)

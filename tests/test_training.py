@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -191,6 +192,7 @@ def test_poses_that_are_not_crossed_are_those_of_the_file(tmp_path):
 def test_some_poses_are_as_a_detector_shows_them(here):
     save('a.pkl', DETECTED)
     poses, _ = prepare(here / 'a.pkl', CPU)
+    torch.manual_seed(0)
     changed = augment(poses, noise=0)
     seen = project(changed.joint_3d, poses.camera.focal_len)
     torch.testing.assert_close(changed.joint_2d[:, LIMBS], seen[:, LIMBS], atol=1e-3, rtol=0)
@@ -198,10 +200,15 @@ def test_some_poses_are_as_a_detector_shows_them(here):
     between = (changed.joint_2d[:, left] + changed.joint_2d[:, right]) / 2
     shown = (between - changed.joint_2d[:, neck]).norm(dim=1) < 1e-3  # not 0: perspective
     assert training.DETECTED - .1 < shown.float().mean() < training.DETECTED + .1
-    assert ((changed.joint_2d - seen).abs().amax(dim=(1, 2)) > 2e-3)[shown].float().mean() > .95
+    assert ((changed.joint_2d - seen).abs().amax(dim=(1, 2)) > 2e-3)[shown].float().mean() > .8
     about = (changed.joint_3d - training.ROOT)[shown] @ changed.turn[shown]
     offset = about - (poses.joint_3d - training.ROOT)[shown]
     torch.testing.assert_close(offset, offset[:, :1].expand_as(offset), atol=1e-5, rtol=0)
+    args = training.make_parser().parse_args([*SMALL])
+    deviations = [training.build(args, part).std_out.view(15, 3).mean(dim=0)
+                  for part in (poses, replace(poses, detected=None))]
+    assert (deviations[0][:2] >= .0999 * deviations[0][2]).all()
+    assert (deviations[1][:2] < .02 * deviations[1][2]).all()
     hidden = prepare(here / 'a.pkl', CPU, weak=True)[0]
     assert hidden.detected is None  # who learns without 3D must not see them
 
