@@ -170,10 +170,11 @@ def test_virtual_views_are_what_another_camera_sees(tmp_path):
     torch.testing.assert_close(exact.joint_2d, seen, atol=1e-5, rtol=0)
 
 
-def test_poses_that_are_not_crossed_are_those_of_the_file(tmp_path):
+@pytest.mark.parametrize('options', ({'crossed': False}, {'done': training.CROSSED}))
+def test_poses_that_are_not_crossed_are_those_of_the_file(tmp_path, options):
     save(tmp_path / 'a.pkl', POSES)
     poses, _ = prepare(tmp_path / 'a.pkl', CPU)
-    turned = augment(poses, crossed=False)
+    turned = augment(poses, **options)
     back = (turned.joint_3d - training.ROOT) @ turned.turn + training.ROOT
     torch.testing.assert_close(back, poses.joint_3d, atol=1e-5, rtol=0)
 
@@ -334,6 +335,12 @@ def test_fit_takes_another_loss_augmentation_and_optimiser():
                   torch.optim.SGD(model.parameters(), lr / n_steps), None))]
     assert all(not torch.equal(plain, weights) for weights, _ in others)
     assert others[2][1][0]['rate'] == pytest.approx(1e-2 / 12)
+
+
+def test_augmentation_is_told_how_much_of_the_training_is_over():
+    told = []
+    fitted(augment=lambda poses, done: told.append(done) or poses, epochs=4)
+    assert told == [0, .25, .5, .75]
 
 
 def test_batch_norm_settles():
