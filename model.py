@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+GAIN = .3  # of the last batch norm of a block when the training begins
+
 
 class Block(nn.Module):
     """Twice linear, batch norm, ReLU, dropout; then the input (B, hidden_layer) is added."""
@@ -46,6 +48,8 @@ class LiftModel(nn.Module):
         input_nodes = output_nodes // 3 * 2
         self.first = nn.Linear(input_nodes, hidden_layer)
         self.blocks = nn.Sequential(*(Block(hidden_layer, dropout) for _ in range(n_blocks)))
+        for block in self.blocks:  # adds little at first, and is learnt better
+            nn.init.constant_(block.layers[-3].weight, GAIN)
         self.last = nn.Linear(hidden_layer, output_nodes)
         self.register_buffer('mean_2d', torch.zeros(input_nodes))
         self.register_buffer('std_2d', torch.ones(input_nodes))

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from model import LiftModel, pick_device, pick_precision
+from model import GAIN, LiftModel, pick_device, pick_precision
 
 
 def trained_model(**sizes):
@@ -48,6 +48,8 @@ def test_layers_and_sizes_of_the_handout():
     kinds = [type(layer) for layer in model.blocks[0].layers]
     assert kinds == 2 * [nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Dropout]
     assert {layer.p for layer in model.modules() if isinstance(layer, nn.Dropout)} == {0.1}
+    for block in model.blocks:  # each adds little at first
+        assert (block.layers[1].weight == 1).all() and (block.layers[5].weight == GAIN).all()
     expected = (30 + 1) * 1024 + 4 * (1024 + 1 + 2) * 1024 + (1024 + 1) * 45
     assert sum(weights.numel() for weights in model.parameters()) == expected
 

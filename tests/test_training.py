@@ -175,16 +175,17 @@ def test_virtual_views_are_what_another_camera_sees(tmp_path):
     assert changed.truth is poses.truth
     seen = project(changed.joint_3d, poses.camera.focal_len) + .01  # what is unexplained stays
     noise = (changed.joint_2d - seen).std(dim=(1, 2)) / seen.std()
-    assert noise.quantile(.5) < 1e-3 and .01 < noise.max() < .1
+    assert noise.quantile(.6) < 1e-5 and .05 < noise.max() < .2 and (noise > 1e-5).sum() > 20
     exact = augment(poses, noise=0)
     seen = project(exact.joint_3d, poses.camera.focal_len) + .01
     torch.testing.assert_close(exact.joint_2d, seen, atol=1e-5, rtol=0)
 
 
-def test_poses_that_are_not_crossed_are_those_of_the_file(tmp_path):
+@pytest.mark.parametrize('options', ({'crossed': False}, {'done': training.CROSSED}))
+def test_poses_that_are_not_crossed_are_those_of_the_file(tmp_path, options):
     save(tmp_path / 'a.pkl', POSES)
     poses, _ = prepare(tmp_path / 'a.pkl', CPU)
-    turned = augment(poses, crossed=False)
+    turned = augment(poses, **options)
     back = (turned.joint_3d - training.ROOT) @ turned.turn + training.ROOT
     torch.testing.assert_close(back, poses.joint_3d, atol=1e-5, rtol=0)
 
@@ -335,7 +336,7 @@ def test_poses_around_the_camera_are_not_turned():
 
 # ---- the loop -----------------------------------------------------------------------------------
 
-def fitted(loss=supervised_loss, augment=lambda poses: poses, epochs=3, in_bfloat16=False,
+def fitted(loss=supervised_loss, augment=lambda poses, _: poses, epochs=3, in_bfloat16=False,
            **options):
     """Weights and rows of a short training on POSES."""
     poses = as_poses({key: POSES[key] for key in ('joint_2d_1', 'joint_3d')}, CPU)
@@ -364,11 +365,17 @@ def test_fit_takes_another_loss_augmentation_and_optimiser():
     plain, _ = fitted()
     assert torch.equal(plain, fitted()[0])
     others = [fitted(loss=lambda *batch: 2 * supervised_loss(*batch).square()),
-              fitted(augment=lambda poses: poses[:100]),
+              fitted(augment=lambda poses, _: poses[:100]),
               fitted(optimise=lambda model, lr, n_steps: (
                   torch.optim.SGD(model.parameters(), lr / n_steps), None))]
     assert all(not torch.equal(plain, weights) for weights, _ in others)
     assert others[2][1][0]['rate'] == pytest.approx(1e-2 / 12)
+
+
+def test_augmentation_is_told_how_much_of_the_training_is_over():
+    told = []
+    fitted(augment=lambda poses, done: told.append(done) or poses, epochs=4)
+    assert told == [0, .25, .5, .75]
 
 
 def test_batch_norm_settles():
@@ -377,11 +384,11 @@ def test_batch_norm_settles():
     model, optimiser = model_and_optimiser(lr=0, dropout=0)
     model.fit(poses.joint_2d, poses.joint_3d)
     means, gaps = [], []
-    for row, _ in fit(model, poses, 6, 50, 0, supervised_loss, lambda poses: poses,
+    for row, _ in fit(model, poses, 6, 50, 0, supervised_loss, lambda poses, _: poses,
                       optimise=lambda *_: (optimiser, None), settled=.5):
         means.append(model.blocks[0].layers[1].running_mean.clone())
         gaps.append(abs(row['loss'] - score(model, poses, supervised_loss)[0]))
-    assert max(gaps[3:]) < 1e-6 < 1e-4 < min(gaps[:3])
+    assert max(gaps[3:]) < 2e-7 < 2e-6 < min(gaps[:3])
     assert not torch.equal(means[1], means[2]) and torch.equal(means[2], means[5])
 
 
@@ -418,7 +425,7 @@ def test_two_views_are_enough_to_learn(sign):
     losses = [run_epoch_weak(epoch, views, model, optimiser, None)[0] for epoch in range(20)]
     loss, mpjpe = run_epoch_weak(20, {**POSES, **views}, model, optimiser, None, split='val')
     mean_pose = np.tile(POSES['joint_3d'].mean(axis=0), (200, 1, 1))
-    assert loss < .6 * losses[0]
+    assert loss < .65 * losses[0]
     assert mpjpe < .5 * cal_mpjpe(mean_pose, POSES['joint_3d'])
 
 
