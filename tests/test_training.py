@@ -201,7 +201,9 @@ def test_some_poses_are_as_a_detector_shows_them(here):
     between = (changed.joint_2d[:, left] + changed.joint_2d[:, right]) / 2
     shown = (between - changed.joint_2d[:, neck]).norm(dim=1) < 1e-3  # not 0: perspective
     assert training.DETECTED - .1 < shown.float().mean() < training.DETECTED + .1
-    assert ((changed.joint_2d - seen).abs().amax(dim=(1, 2)) > 2e-3)[shown].float().mean() > .8
+    beside = (changed.joint_2d - seen).abs().amax(dim=(1, 2)) > 2e-3
+    assert beside[shown].float().mean() > .8
+    shown &= beside  # of some people the neck lies between the shoulders
     about = (changed.joint_3d - training.ROOT)[shown] @ changed.turn[shown]
     offset = about - (poses.joint_3d - training.ROOT)[shown]
     torch.testing.assert_close(offset, offset[:, :1].expand_as(offset), atol=1e-5, rtol=0)
