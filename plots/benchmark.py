@@ -29,7 +29,7 @@ from torch.optim.lr_scheduler import ExponentialLR, OneCycleLR
 
 from data import load, sample, save, settle_camera, settle_views
 from metrics import cal_mpjpe
-from model import LiftModel, has_bfloat16
+from model import GAIN, LiftModel, has_bfloat16
 from plots import REPORT, Table
 from training import (BATCH_SIZE, RATE, SETTLED, Poses, as_poses, augment, fit,
                       reprojection_loss, supervised_loss)
@@ -83,6 +83,7 @@ class Recipe:
     network: type = partial(LiftModel, dropout=0.)
     standardise: bool = True
     rays: bool = True
+    gain: float = GAIN
     augment: object = augment
     loss: object = supervised_loss
     rate: float = RATE
@@ -97,11 +98,12 @@ class Recipe:
 OURS, MARTINEZ = 'LiftModel', 'Martinez et al.'
 RECIPES = {
     OURS: Recipe(),
-    MARTINEZ: Recipe(Martinez, rays=False, augment=unchanged, loss=standardised_square, rate=1e-3,
-                     one_cycle=False, settled=1., batch_size=64, clip=1., decay=.96, beta=.999),
-    'as students do it': Recipe(LiftModel, standardise=False, rays=False, augment=unchanged,
-                                rate=1e-3, one_cycle=False, settled=1., batch_size=64,
-                                beta=.999),
+    MARTINEZ: Recipe(Martinez, rays=False, gain=1., augment=unchanged, loss=standardised_square,
+                     rate=1e-3, one_cycle=False, settled=1., batch_size=64, clip=1., decay=.96,
+                     beta=.999),
+    'as students do it': Recipe(LiftModel, standardise=False, rays=False, gain=1.,
+                                augment=unchanged, rate=1e-3, one_cycle=False, settled=1.,
+                                batch_size=64, beta=.999),
     'without virtual views': Recipe(augment=unchanged),
     'without crossed poses': Recipe(augment=partial(augment, crossed=False)),
     'without noise': Recipe(augment=partial(augment, noise=0)),
@@ -109,6 +111,7 @@ RECIPES = {
     'without standardisation': Recipe(standardise=False, rays=False),
     'without the one cycle': Recipe(one_cycle=False, rate=1e-3),
     'with statistics of batches': Recipe(settled=1.),
+    'with a first gain of 1': Recipe(gain=1.),
     'with squared error': Recipe(loss=square),
     'with dropout 0.1': Recipe(partial(LiftModel, dropout=.1)),
     'with batches of 64': Recipe(batch_size=64, rate=1e-3)}
@@ -118,6 +121,8 @@ def build(recipe: Recipe, poses: Poses) -> LiftModel:
     """The network of a recipe with the statistics that it takes."""
     model = recipe.network().to(poses.joint_2d.device)
     model.in_bfloat16 = has_bfloat16(poses.joint_2d.device)
+    for block in model.blocks:
+        nn.init.constant_(block.layers[-3].weight, recipe.gain)
     if recipe.standardise:
         model.fit(poses.joint_2d, poses.joint_3d)
         if not recipe.rays:

@@ -52,6 +52,8 @@ def test_the_peer_is_the_network_of_its_paper():
     assert {layer.p for layer in Martinez().modules() if isinstance(layer, nn.Dropout)} == {.5}
     poses, recipe = random_poses(), RECIPES[MARTINEZ]
     model = build(recipe, poses)
+    assert all((layer.weight == 1).all() for layer in model.modules()
+               if isinstance(layer, nn.BatchNorm1d))
     torch.testing.assert_close(model.mean_out, poses.joint_3d.flatten(1).mean(dim=0))
     model.last.weight.data.zero_(), model.last.bias.data.zero_()
     torch.testing.assert_close(model(poses.joint_2d)[0].flatten(), model.mean_out)  # no ray
