@@ -172,7 +172,7 @@ FORMATS = {17: ('COCO', (0, 3, 4, 12, 14, 16, 11, 13, 15, 5, 7, 9, 6, 8, 10)),
            33: ('MediaPipe', (0, 7, 8, 24, 26, 28, 23, 25, 27, 11, 13, 15, 12, 14, 16))}
 CONFIDENT = .3  # a point with less is filled in
 FEWEST = 9      # joints: a person with less, such as one without hips and legs, is left out
-ROUNDS = 4      # 1 is 2 mm worse, more change nothing
+ROUNDS = 3      # 1 is 2 mm worse, more than 3 change nothing
 SIZE = .85      # sum of the bones of synthetic people, in distances from the camera to the root
 TALL = 2.23     # the same over their height, where legs are 0.491 of the height (Winter, 2009)
 AXIS = np.array([0, 0, -1.])
