@@ -421,6 +421,14 @@ def test_who_shows_too_few_points_is_left_out_by_number(here, capsys):
     assert np.abs(lifted[0] - lifted[1]).max(axis=1).argmax() == wrist
 
 
+def test_another_picture_gets_a_warning(here, capsys):
+    np.save('a.npy', array(COCO))
+    main([SHIPPED, '--keypoints', 'a.npy', *SIZE])
+    assert capsys.readouterr().err == ''
+    main([SHIPPED, '--keypoints', 'a.npy', '--image-size', '640', '480'])
+    assert 'most points lie outside of the picture' in capsys.readouterr().err
+
+
 @pytest.mark.parametrize('name, content, message', (
     ('none.json', None, 'none.json: No such file'),
     ('a.json', b'[1, 2', 'a.json: found no readable file (Expecting'),
