@@ -360,11 +360,8 @@ def test_people_are_lifted_anywhere_in_the_image_and_at_any_distance():
     joint_3d, _, _ = lift_points(load_model(SHIPPED), joints_of(points))
     lifted = joint_3d[:, :-1] - joint_3d[:, -1:]
     assert cal_n_mpjpe(lifted, truth, root=(0, 0, 0)) < .08
-    np.testing.assert_allclose(bone_sum(truth), 1.75 * eval_module.TALL)
-    axis = joint_3d[:, -1] / np.linalg.norm(joint_3d[:, -1], axis=1, keepdims=True)
-    rays = project(joint_3d, np.ones(2))  # as far from the points, whatever depth was guessed
-    assert np.median(np.linalg.norm(rays[:, :6] - joints_of(points)[:, :6], axis=-1)) < .005
-    assert (axis[:, 2] < -.7).all()
+    off = project(joint_3d[:, :6], np.ones(2)) - points[:, 3:9]  # legs; whatever their depth
+    assert np.median(np.linalg.norm(off, axis=-1)) < .005
 
 
 def test_sizes_and_the_root_are_those_of_synthetic_people():
@@ -421,8 +418,15 @@ def test_who_shows_too_few_points_is_left_out_by_number(here, capsys):
     lifted = np.load('out.npy')
     assert lifted.shape == (2, 15, 3) and np.isfinite(lifted).all()
     wrist = JOINTS.index('LWrist')
-    np.testing.assert_array_equal(np.delete(lifted[0], wrist, 0).shape, (14, 3))
     assert np.abs(lifted[0] - lifted[1]).max(axis=1).argmax() == wrist
+
+
+def test_another_picture_gets_a_warning(here, capsys):
+    np.save('a.npy', array(COCO))
+    main([SHIPPED, '--keypoints', 'a.npy', *SIZE])
+    assert capsys.readouterr().err == ''
+    main([SHIPPED, '--keypoints', 'a.npy', '--image-size', '640', '480'])
+    assert 'most points lie outside of the picture' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('name, content, message', (
