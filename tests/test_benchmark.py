@@ -21,7 +21,8 @@ def args(tmp_path, monkeypatch):
     monkeypatch.setattr(benchmark, 'sample', lambda n, seed: data.sample(300, seed))
     rows, small = (OURS, MARTINEZ, 'without crossed poses'), partial(LiftModel, 1, 32)
     monkeypatch.setattr(benchmark, 'RECIPES',
-                        {row: replace(RECIPES[row], network=small) for row in rows})
+                        {row: replace(RECIPES[row], network=small, batch_size=64)
+                         for row in rows})
     return SimpleNamespace(name='synthetic', data=None, test=None, device='cpu', epochs=1, long=2,
                            seeds=[0, 1], table=tmp_path / 'a.csv')
 

@@ -40,7 +40,8 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def here(folder, no_charts):
+def here(folder, no_charts, monkeypatch):
+    monkeypatch.setattr(eval_module.plots, 'TURN', 2)  # pictures of a GIF
     return folder
 
 

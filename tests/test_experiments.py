@@ -10,7 +10,7 @@ from torch import nn
 from conftest import ROOT as HOUSE
 from data import JOINTS, LIMBS, sample, settle_views
 from model import LiftModel
-from plots import TURN, benchmark, experiments, tables
+from plots import benchmark, experiments, tables
 from plots.experiments import (QUESTIONS, WAYS, Variant, build, distance_to_nearest, facing,
                                loss_of, split_error)
 from training import ROOT, as_poses, reprojection_loss
@@ -19,6 +19,8 @@ CPU = torch.device('cpu')
 
 
 def test_all_of_it_runs_small_and_goes_on_where_it_was(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr('plots.TURN', 3)
+    monkeypatch.setattr(experiments, 'TURN', 3)
     monkeypatch.setattr(experiments, 'NOISES', (0., .005))
     monkeypatch.setattr(experiments, 'WAYS', (WAYS[0], WAYS[1], WAYS[-2]))
     monkeypatch.setattr(experiments, 'QUESTIONS', {
@@ -34,7 +36,7 @@ def test_all_of_it_runs_small_and_goes_on_where_it_was(tmp_path, capsys, monkeyp
         'detector.csv': 1 + 4}
     assert {path.stem for path in tmp_path.glob('*.png')} == {'network', 'errors', 'weak', 'joints'}
     with Image.open(tmp_path / 'turning.gif') as film:
-        assert film.n_frames == TURN
+        assert film.n_frames == 3
     lines = tables['weak.csv'].splitlines(keepends=True)
     (tmp_path / 'weak.csv').write_text(''.join(lines[:-1]))
     monkeypatch.setattr(experiments, 'split_error', None)  # would fail
