@@ -229,7 +229,8 @@ def read_people(path: Path) -> tuple[np.ndarray, str]:
     except OSError as error:
         raise type(error)(f'{path}: {error.strerror}, expected points of a detector') from error
     except Exception as error:  # what is neither can raise nearly anything
-        raise ValueError(f'{path}: found no readable file ({one_line(error)}), expected .json or '
+        reason = one_line(error) if path.suffix == '.json' else 'no array of numbers'
+        raise ValueError(f'{path}: found no readable file ({reason}), expected .json or '
                          f'.npy') from error
     try:
         points = as_points(found if isinstance(found, np.ndarray) else as_people(found))
