@@ -18,6 +18,7 @@ import argparse
 import time
 from dataclasses import astuple, dataclass, fields
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -293,18 +294,17 @@ def draw_errors(charts: dict, path) -> None:
 # ---- without 3D ---------------------------------------------------------------------------------
 
 NOISES = (0., .002, .005, .01)
-WAYS = ('classic, two views at test time', 'supervised', 'triangulation', 'reprojection', 'both',
-        'triangulation, agreement', 'reprojection, agreement', 'both, agreement')
+WAYS = ('classic, two views at test time', 'supervised', 'triangulation', 'reprojection',
+        'reprojection, agreement')
 
 
 def weak(args: argparse.Namespace) -> None:
     """Ways to learn from two views, with as many lifts, under noise in training and test."""
     table = Table(args.plots / 'weak.csv', ('way', 'noise', 'data', 'seed'), ('mpjpe',))
-    seed = args.seeds[0]
     joints, test = read(args, (*TWO_VIEWS, 'joint_3d'))
-    for noise in NOISES:
-        train_set, _ = settle_views(noisy(joints, noise, seed=1))
-        test_set = noisy(test, noise, seed=2)
+    for seed, noise in product(args.seeds, NOISES):
+        train_set, _ = settle_views(noisy(joints, noise, 2 * seed + 1))
+        test_set = noisy(test, noise, 2 * seed + 2)
         for way in WAYS:
             key = way, f'{noise:g}', args.name, str(seed)
             if key not in table:
@@ -313,11 +313,11 @@ def weak(args: argparse.Namespace) -> None:
                               torch.from_numpy(test_set['joint_2d_1'])))
                 mpjpe = cal_mpjpe(lifted, test_set['joint_3d']).item()
                 table.add(key, [mpjpe])
-                print(f'noise {noise:<5}  {way:32}  MPJPE {mpjpe:.5f}', flush=True)
+                print(f'seed {seed}  noise {noise:<5}  {way:32}  MPJPE {mpjpe:.5f}', flush=True)
     errors = {}
     for (way, noise, data, _), (mpjpe,) in table.read().items():
         if data == args.name:
-            errors.setdefault(way, {})[float(noise)] = mpjpe
+            errors.setdefault(way, {}).setdefault(float(noise), []).append(mpjpe)
     draw_weak(errors, args.plots / 'weak.png')
 
 
@@ -347,10 +347,9 @@ def learnt(way: str, joints: dict, args: argparse.Namespace, seed: int) -> LiftM
 def loss_of(way: str, model: LiftModel, batch: Poses) -> Tensor:
     """The loss of one of WAYS without 3D; that of training.py is 'reprojection, agreement'."""
     def error(pose, batch):
-        loss = image_error(pose, batch) if way.startswith(('reprojection', 'both')) else 0
-        if way.startswith(('triangulation', 'both')):
-            loss = loss + cal_mpjpe(pose, (batch.joint_3d - ROOT) @ batch.turn)
-        return loss
+        if way.startswith('reprojection'):
+            return image_error(pose, batch)
+        return cal_mpjpe(pose, (batch.joint_3d - ROOT) @ batch.turn)
 
     if 'agreement' in way:
         return reprojection_loss(model, batch, error)
@@ -360,25 +359,26 @@ def loss_of(way: str, model: LiftModel, batch: Poses) -> Tensor:
 def draw_weak(errors: dict, path) -> None:
     """MPJPE over the noise of the 2D points, and its ratio to that of 'supervised'.
 
-    `errors` maps a way of learning to {noise: MPJPE}; what has two views at test time begins with
-    'classic' and stands beside the others in the first chart alone. Dashed: both lifts must agree.
+    `errors` maps a way of learning to {noise: MPJPE of each seed}; what has two views at test time
+    begins with 'classic' and stands beside the others in the first chart alone. Dashed: both lifts
+    must agree. Bars: standard deviation over seeds.
     """
     figure = new_figure(10, 4)
     whole, ratio = figure.subplots(1, 2)
     colours = {'supervised': 'black', 'triangulation': BLUE, 'reprojection': ORANGE,
-               'both': GREEN, 'classic': PINK}
+               'classic': PINK}
     noises = sorted({noise for points in errors.values() for noise in points})
     for way, points in errors.items():
         name, _, agreement = way.partition(', ')
-        style = {'color': colours[name], 'marker': 'o', 'markersize': 4,
+        style = {'color': colours[name], 'marker': 'o', 'markersize': 4, 'capsize': 3,
                  'linestyle': '--' if agreement == 'agreement' else '-'}
         places = [noises.index(noise) for noise in points]
-        values = np.array([points[noise] for noise in points])
+        values = np.array(list(points.values()))  # (noise, seed)
         if name in ('supervised', 'classic') or way == 'reprojection, agreement':
-            whole.plot(places, values, label=way, **style)
+            whole.errorbar(places, values.mean(1), values.std(1), label=way, **style)
         if name != 'classic':
-            base = np.array([errors['supervised'].get(noise, np.nan) for noise in points])
-            ratio.plot(places, values / base, label=way, **style)
+            values = values / np.array([errors['supervised'][noise] for noise in points])
+            ratio.errorbar(places, values.mean(1), values.std(1), label=way, **style)
     for ax in (whole, ratio):
         ax.set_xticks(range(len(noises)), [f'{noise:g}' if noise else 'exact' for noise in noises])
         ax.legend(frameon=False, fontsize=8)

@@ -73,10 +73,12 @@ def network() -> str:
 
 def weak() -> str:
     """One row a way to learn, one column a noise, on every eighth pose of the motion capture."""
-    values = {(line['way'], line['noise']): float(line['mpjpe']) for line in read('weak.csv')}
+    values = {}
+    for line in read('weak.csv'):
+        values.setdefault((line['way'], line['noise']), []).append(float(line['mpjpe']))
     noises = list(dict.fromkeys(noise for _, noise in values))
     return table(['', *(f'noise {noise}' if noise != '0' else 'exact' for noise in noises)],
-                 [[way, *(f'{values[way, noise]:.4f}' for noise in noises)] for way in WAYS])
+                 [[way, *(spread(values[way, noise], 4) for noise in noises)] for way in WAYS])
 
 
 def joints() -> str:
