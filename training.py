@@ -104,7 +104,7 @@ def as_poses(arrays: dict, device: torch.device) -> Poses:
     """Poses on the device, of what `load`, `settle_views` and `settle_camera` return."""
     joints = {key: torch.as_tensor(array, device=device) for key, array in arrays.items()}
     joint_2d, joint_3d = joints['joint_2d_1'], joints.get('joint_3d')
-    truth, views, camera = joint_3d, None, None
+    truth, views, camera, detected = joint_3d, None, None, None
     if 'triangulated' in joints:
         joint_3d, focal_len = joints['triangulated'], joints['focal_len_1'][:, None]
         truth = torch.full_like(joint_3d, math.nan) if truth is None else truth
@@ -112,10 +112,9 @@ def as_poses(arrays: dict, device: torch.device) -> Poses:
                          joints['joint_2d_2'], joints['rot'].view(-1, 3, 3), joints['distance'])
     if 'residual' in joints:
         camera = Camera(joints['focal_len_1'], joints['residual'])
-    no_turn = torch.eye(3, device=device).expand(len(joint_2d), 3, 3)
-    detected = None
     if 'joint_detected' in arrays and views is None and joint_2d.shape[1] == len(JOINTS):
         detected = torch.as_tensor(joints_of(arrays['joint_detected']), device=device)
+    no_turn = torch.eye(3, device=device).expand(len(joint_2d), 3, 3)
     return Poses(joint_2d, joint_3d, truth, no_turn, camera, views, detected)
 
 
