@@ -26,7 +26,7 @@ from data import (BONES, JOINTS, POINT_WEIGHTS, TEST_FILE, atomic, check_root, f
                   smallest_rotation)
 from metrics import cal_joint_error, cal_mpjpe, cal_n_mpjpe, cal_pa_mpjpe, cal_pck
 from model import LiftModel, pick_device
-from training import bounded
+from training import Parser, bounded, status
 
 PIECE = 10_000  # poses that are scored at once
 FAR = 3.        # standard deviations from the training's 2D joints that call for a warning
@@ -87,8 +87,8 @@ def score(args: argparse.Namespace) -> None:
 
 
 def print_written(args: argparse.Namespace) -> None:
-    print(f'\nwrote charts to {args.plots}', f'and joints to {args.predict}' * bool(args.predict),
-          f'and a turning skeleton to {args.animate}' * bool(args.animate))
+    files = {'charts': args.plots, 'joints': args.predict, 'a turning skeleton': args.animate}
+    print('\nwrote ' + ', '.join(f'{what} to {path}' for what, path in files.items() if path))
 
 
 def read_poses(path: Path, model: LiftModel, weights: Path) -> dict[str, np.ndarray]:
@@ -233,7 +233,7 @@ def read_people(path: Path) -> tuple[np.ndarray, str]:
         raise ValueError(f'{path}: found no readable file ({reason}), expected .json or '
                          f'.npy') from error
     try:
-        points = as_points(found if isinstance(found, np.ndarray) else as_people(found))
+        points = as_points(found)
     except ValueError as error:
         raise ValueError(f'{path}: {one_line(error)}') from error
     kind, table = FORMATS[points.shape[1]]
@@ -245,29 +245,23 @@ def read_people(path: Path) -> tuple[np.ndarray, str]:
     return points, kind
 
 
-def as_people(found) -> np.ndarray:
-    """Points (N, 17 or 25, 3) of what a .json file holds, or ValueError."""
-    coco = isinstance(found, list)
-    people = found if coco else found.get('people') if isinstance(found, dict) else None
-    key, n_points = ('keypoints', 17) if coco else ('pose_keypoints_2d', 25)
-    if not isinstance(people, list) or not people or not all(
-            isinstance(person, dict) and key in person for person in people):
-        raise ValueError("found no people with points, expected COCO's list of results with "
-                         "keypoints, OpenPose's people with pose_keypoints_2d, or a .npy array")
-    array = numbers(key, [person[key] for person in people])
-    if array.shape[1:] != (3 * n_points,):
-        raise ValueError(f'key {key}: found shape {array.shape[1:]}, expected {3 * n_points} '
-                         f'numbers a person')
-    return array.reshape(-1, n_points, 3)
-
-
-def as_points(found: np.ndarray) -> np.ndarray:
-    """Points (N, 17, 25 or 33, 3) of the array of one person or of many, or ValueError."""
+def as_points(found) -> np.ndarray:
+    """Points (N, 17, 25 or 33, 3) of an array, of one person or of many, or of what a .json file
+    holds, or ValueError."""
+    if not isinstance(found, np.ndarray):
+        key, people = (('keypoints', found) if isinstance(found, list) else
+                       ('pose_keypoints_2d', found.get('people') if isinstance(found, dict) else 0))
+        if not isinstance(people, list) or not people or not all(
+                isinstance(person, dict) and key in person for person in people):
+            raise ValueError("found no people with points, expected COCO's list of results with "
+                             "keypoints, OpenPose's people with pose_keypoints_2d, or a .npy array")
+        found = numbers(key, [person[key] for person in people])
+        found = found.reshape(len(found), -1, 3) if found[0].size % 3 == 0 else found
     array = numbers('points', np.asarray(found))
     array = array[None] if array.ndim == 2 else array
     n_points, width = array.shape[1:] if array.ndim == 3 else (0, 0)
     if n_points not in FORMATS or not 2 <= width <= (5 if n_points == 33 else 3):
-        raise ValueError(f'found an array of shape {found.shape}, expected (N, 17, 2 or 3), '
+        raise ValueError(f'found points of shape {found.shape}, expected (N, 17, 2 or 3), '
                          f'(N, 25, 2 or 3) or (N, 33, 2 to 5)')
     if (most := np.abs(array[..., :2]).max()) <= 2:
         raise ValueError(f'found coordinates of at most {most:g}, expected pixels; multiply by '
@@ -377,9 +371,7 @@ def check_options(args: argparse.Namespace) -> None:
 
 
 def main(argv=None) -> int:
-    parser = argparse.ArgumentParser(description='Scores a LiftModel on pickled 2D and 3D joints.',
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.error = lambda message: parser.exit(2, f'eval.py: {message}\n')
+    parser = Parser(prog='eval.py', description='Scores a LiftModel on pickled 2D and 3D joints.')
     option = parser.add_argument
     option('model', type=Path, nargs='?', default='liftModel', help='weights of any size')
     source = parser.add_mutually_exclusive_group().add_argument
@@ -398,18 +390,11 @@ def main(argv=None) -> int:
     option('--plots', type=Path, default='plots', metavar='FOLDER', help='folder for the charts')
     option('--device', choices=('auto', 'cpu', 'cuda'), default='auto', help='auto: a GPU if any')
     args = parser.parse_args(argv)
-    try:
+
+    def work():
         check_options(args)
         (lift_people if args.keypoints else score)(args)
-    except BrokenPipeError:  # nobody reads what is printed
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 130
-    except (ValueError, OSError) as error:
-        parser.error(str(error))
-    except KeyboardInterrupt:
-        print('interrupted', file=sys.stderr)
-        return 130
-    return 0
+    return status(parser, work)
 
 
 if __name__ == '__main__':

@@ -7,6 +7,7 @@
     python training.py --resume                  # goes on where the last training was stopped
 """
 import argparse
+import copy
 import io
 import math
 import os
@@ -377,16 +378,19 @@ def train(args: argparse.Namespace, state: dict | None) -> None:
     """
     device = pick_device(args.device)
     print(f'device: {device.type}, hidden products in {args.precision}')
-    train_set, val_set = prepare(args.data, device, args.weak, getattr(args, 'focal', None))
+    train_set, val_set = prepare(args.data, device, args.weak, args.focal)
     probe = train_set[::20]  # about as many as val_set
     for folder in (args.out.parent, args.plots):
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()  # is it writable?
     model = build(args, train_set)
     history = state['history'] if state else []
-    if state and not torch.equal(begun_with(state), model.mean_out.cpu()):
-        raise ValueError('--data: found other poses than this training began with, expected the '
-                         'same; start anew without --resume')
+    if state:
+        begun = copy.deepcopy(model)
+        restore({'model': begun}, state)
+        if not torch.equal(begun.mean_out, model.mean_out):
+            raise ValueError('--data: found other poses than this training began with, expected '
+                             'the same; start anew without --resume')
     loss, change = ((reprojection_loss, partial(augment, crossed=False)) if args.weak else
                     (supervised_loss, augment))
     print('epoch     loss  train MPJPE  val MPJPE      rate  poses/s  time left')
@@ -489,20 +493,24 @@ def save_state(path, parts: dict, **values) -> None:
         'random': torch.get_rng_state(), 'random_cuda': torch.cuda.get_rng_state_all()})
 
 
-def load_state(path) -> dict:
-    """What `save_state` wrote, nothing put in place; ValueError for a file that is no state."""
+def load_state(path, columns) -> dict:
+    """What `save_state` wrote with epoch, options, and a history of these columns; nothing is put in
+    place. Raises ValueError where there is no such state, or a damaged one."""
+    if not Path(path).exists():
+        raise ValueError(f'--resume: found no {path}, expected the state of an unfinished training')
     try:
         state = torch.load(path, map_location='cpu', weights_only=True)
-        whole = zipfile.ZipFile(path).testzip() is None  # torch does not compare checksums
-        if whole and isinstance(state['parts'], dict) and 'random' in state:
-            return state
-    except FileNotFoundError as error:
-        raise ValueError(f'--resume: found no {path}, expected the state of an unfinished '
-                         f'training') from error
+        n_epochs, row = len(state['history']), [1] + [.5] * (len(columns) - 1)
+        like = {'epoch': 1, 'history': n_epochs * [row], 'options': len(state['options']) * ['']}
+        whole = (form({key: state[key] for key in like}) == form(like)
+                 and state['epoch'] == n_epochs and isinstance(state['parts'], dict)
+                 and zipfile.ZipFile(path).testzip() is None)  # torch does not compare checksums
     except Exception:  # what is no state can raise nearly anything
-        pass
-    raise ValueError(f'{path}: found no state of a training, expected what --resume needs; start '
-                     f'anew without it')
+        whole = False
+    if not whole:
+        raise ValueError(f'{path}: found a damaged state, or that of another training, expected what '
+                         f'--resume needs; start anew without it')
+    return state
 
 
 def restore(parts: dict, state: dict) -> dict:
@@ -536,28 +544,6 @@ def form(value):
     return (value.shape, value.dtype) if torch.is_tensor(value) else type(value)
 
 
-def load_training(path, columns) -> dict:
-    """A state with epoch, options, and a history of these columns. Raises ValueError for another
-    or a damaged one."""
-    state = load_state(path)
-    found = [state.get(key) for key in ('epoch', 'history', 'options')]
-    n_epochs, n_words = (len(value) if isinstance(value, list) else 0 for value in found[1:])
-    row = [1] + [.5] * (len(columns) - 1)
-    if form(found) != form([1, n_epochs * [row], n_words * ['']]) or found[0] != n_epochs:
-        raise ValueError(f'{path}: found a damaged state, or that of another training, expected '
-                         f'what --resume needs; start anew without it')
-    return state
-
-
-def begun_with(state: dict) -> Tensor:
-    """The statistics of the model of a state. Raises ValueError where there is none."""
-    try:
-        return LiftModel.from_state_dict(state['parts']['model']).mean_out
-    except (LookupError, TypeError, ValueError) as error:
-        raise ValueError(f'--resume: found a damaged state ({shorten(str(error), 99)}); start anew '
-                         f'without it') from error
-
-
 # ---- the command line ---------------------------------------------------------------------------
 
 def bounded(kind, least, below=math.inf):
@@ -571,16 +557,33 @@ def bounded(kind, least, below=math.inf):
     return number
 
 
-def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description='Trains a LiftModel on pickled 2D and 3D joints.',
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.error = lambda message: parser.exit(2, f'training.py: {message}\n')
+class Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows the defaults of options that have one."""
+
+    def _get_help_string(self, action):
+        none = action.default is None or action.default is False
+        return action.help if none else super()._get_help_string(action)
+
+
+class Parser(argparse.ArgumentParser):
+    """Ends the process in one line, with status 2, at a mistake."""
+
+    def __init__(self, **options):
+        super().__init__(formatter_class=Help, **options)
+
+    def error(self, message):
+        self.exit(2, f'{self.prog.removeprefix("python -m ")}: {message}\n')
+
+
+def make_parser() -> Parser:
+    parser = Parser(prog='training.py',
+                    description='Trains a LiftModel on pickled 2D and 3D joints.')
     option = parser.add_argument
-    option('--data', type=Path, default=argparse.SUPPRESS, metavar='FILE',
+    option('--data', type=Path, metavar='FILE',
            help=f'dictionary with joint_2d_1 and joint_3d, or both views (default: {TRAIN_FILE}; '
                 f'with --weak {WEAK_FILE} where there is one)')
     option('--weak', action='store_true', help='learn from two views, without joint_3d')
-    option('--focal', type=bounded(float, 1e-9), default=argparse.SUPPRESS, metavar='F',
+    option('--focal', type=bounded(float, 1e-9), metavar='F',
            help='with --weak: the focal length of both views, where the file has none')
     for name, kind, default, text in (
             ('epochs', bounded(int, 1), EPOCHS, 'passes over the data'),
@@ -602,7 +605,7 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def parse(parser: argparse.ArgumentParser, argv: list, settle, columns) -> tuple:
+def parse(parser: Parser, argv: list, settle, columns) -> tuple:
     """The options, and None or with --resume the state from which those of the training are taken.
 
     settle(args) checks them and puts in what is not given; columns are those of the history. Raises
@@ -613,7 +616,7 @@ def parse(parser: argparse.ArgumentParser, argv: list, settle, columns) -> tuple
     if args.out.is_dir():
         raise ValueError(f'--out: found the folder {args.out}, expected a file')
     if args.resume:
-        state = load_training(path, columns)
+        state = load_state(path, columns)
         beside = [f'--{name}={getattr(args, name)}' for name in ('out', 'plots', 'device')]
         args = parser.parse_args([*state['options'], *argv, *beside])
     elif path.exists() and os.environ.get('RANK', '0') == '0':
@@ -637,9 +640,9 @@ def learnt_by(args: argparse.Namespace) -> list[str]:
 
 def settle(args: argparse.Namespace) -> None:
     """Puts in the data and the precision. Raises ValueError for options that do not fit."""
-    if 'focal' in args and not args.weak:
+    if args.focal and not args.weak:
         raise ValueError('--focal: found no --weak, expected both; with joint_3d it is fitted')
-    if 'data' not in args:
+    if not args.data:
         args.data = Path(WEAK_FILE if args.weak and Path(WEAK_FILE).exists() else TRAIN_FILE)
     args.precision = pick_precision(args.precision, pick_device(args.device))
 
@@ -652,19 +655,27 @@ def unfinished(out: Path, script: str = 'training.py') -> str:
     return f'no epoch is kept; {out} is written by finished trainings alone'
 
 
-def main(argv=None) -> int:
-    parser, argv = make_parser(), sys.argv[1:] if argv is None else list(argv)
-    args = parser.parse_args(argv)
+def status(parser: Parser, work, left=lambda: 'nothing was written') -> int:
+    """The exit status of work(): 0; 130 where it is interrupted or nobody reads what it prints,
+    with left() in a line; ValueError and OSError end the process by the parser's error."""
     try:
-        train(*parse(parser, argv, settle, COLUMNS))
+        work()
+        print(end='', flush=True)
     except (KeyboardInterrupt, BrokenPipeError) as error:
-        if isinstance(error, BrokenPipeError):  # nobody reads what is printed
+        if isinstance(error, BrokenPipeError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        print(f'\ninterrupted: {unfinished(args.out)}', file=sys.stderr)
+        print(f'\ninterrupted: {left()}', file=sys.stderr)
         return 130
     except (ValueError, OSError) as error:
         parser.error(str(error))
     return 0
+
+
+def main(argv=None) -> int:
+    parser, argv = make_parser(), sys.argv[1:] if argv is None else list(argv)
+    out = parser.parse_args(argv).out
+    return status(parser, lambda: train(*parse(parser, argv, settle, COLUMNS)),
+                  lambda: unfinished(out))
 
 
 if __name__ == '__main__':

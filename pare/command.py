@@ -1,5 +1,4 @@
-"""How the commands of pare/ end: when done, by a mistake, and where they are interrupted."""
-import argparse
+"""How the commands of pare/ are interrupted."""
 import os
 import signal
 import sys
@@ -42,19 +41,3 @@ def command(main) -> None:
     for number in INTERRUPTS:
         signal.signal(number, signal.default_int_handler)
     sys.exit(main())
-
-
-def status(parser: argparse.ArgumentParser, work, left=lambda: 'nothing was written') -> int:
-    """The exit status of work(): 0; 130 where it is interrupted or nobody reads what it prints,
-    with left() in a line; ValueError and OSError end the process by the parser's error."""
-    try:
-        work()
-        print(end='', flush=True)
-    except (KeyboardInterrupt, BrokenPipeError) as error:
-        if isinstance(error, BrokenPipeError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        print(f'\ninterrupted: {left()}', file=sys.stderr)
-        return 130
-    except (ValueError, OSError) as error:
-        parser.error(str(error))
-    return 0

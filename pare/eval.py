@@ -4,7 +4,7 @@
     python -m pare.eval pareModel --data 3dpw_test.npz --images /data --body-dir smpl
     python -m pare.eval run photo.jpg --box x y w h --obj out.obj
 """
-from pare.command import command, end_at_once, status
+from pare.command import command, end_at_once
 
 if __name__ == '__main__':  # while torch is imported
     end_at_once()
@@ -33,7 +33,7 @@ from pare.people import rendered_samples
 from pare.render import overlay, to_pixels
 from pare.standin import make_body
 from plots import write_csv
-from training import bounded
+from training import Parser, bounded, status
 
 SHIPPED = Path(__file__).with_name('pareModel')
 N_TEST, TEST_SEED = 500, 1
@@ -196,18 +196,15 @@ def write_obj(path: Path, vertices: np.ndarray, faces: np.ndarray) -> None:
 
 # ---- the command line ---------------------------------------------------------------------------
 
-def make_parser(running: bool) -> argparse.ArgumentParser:
+def make_parser(running: bool) -> Parser:
     """The options of the score, or of `run`."""
-    name = 'run' if running else 'eval'
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog='python -m pare.eval' + ' run' * running,
         description='Finds the body in a photograph.' if running else
         'Scores a regressor of the SMPL body. "python -m pare.eval run --help": on a photograph.',
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         epilog='example: python -m pare.eval ' + (
             'run photo.jpg --box 40 30 200 400 --obj person.obj' if running else
             'pareModel --data 3dpw_test.npz --images /data --body-dir smpl'))
-    parser.error = lambda message: parser.exit(2, f'pare.{name}: {message}\n')
     option = parser.add_argument
     if running:
         option('photo', type=Path, help='an image')

@@ -12,8 +12,9 @@ import torch
 from data import one_line
 from pare.body import (EVALUATED, EXTRA, FACE, H36M, KEYPOINTS, N_BETAS, PARENTS,
                        axis_angle_to_matrix, matrix_to_axis_angle)
-from pare.command import command, status
+from pare.command import command
 from pare.formats import checked, read_npy, read_npz, read_pickle, write_npz
+from training import Parser, status
 
 # ---- bodies -------------------------------------------------------------------------------------
 
@@ -231,10 +232,9 @@ def _person(path, raw: dict, cameras: np.ndarray, person: int) -> dict:
 
 def main(argv=None) -> int:
     """Converts; prints one line. Exit status 0, or 2 for a mistake of the user."""
-    prog = 'python -m pare.files'
-    parser = argparse.ArgumentParser(
-        prog=prog, description='Converts files of the field to plain .npz.',
-        epilog=f'example: {prog} convert-3dpw sequenceFiles/train 3dpw_train.npz')
+    parser = Parser(
+        prog='python -m pare.files', description='Converts files of the field to plain .npz.',
+        epilog='example: python -m pare.files convert-3dpw sequenceFiles/train 3dpw_train.npz')
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     for name, source, text in (
             ('convert', 'SMPL model, .pkl', 'an SMPL model with the regressors beside it'),
@@ -242,8 +242,6 @@ def main(argv=None) -> int:
         command = commands.add_parser(name, help=text)
         command.add_argument('source', type=Path, help=source)
         command.add_argument('out', type=Path, help='.npz to write')
-        command.error = lambda message: parser.error(message)
-    parser.error = lambda message: parser.exit(2, f'{prog}: {message}\n')
     args = parser.parse_args(argv)
     return status(parser, lambda: convert(args))
 

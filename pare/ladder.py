@@ -6,7 +6,7 @@
 Each rung is trained on the same people and scored on the test set. Results go to ladder.csv, one
 row each, and validation after each epoch to ladder_history.csv.
 """
-from pare.command import command, end_at_once, status
+from pare.command import command, end_at_once
 
 if __name__ == '__main__':  # while torch is imported
     end_at_once()
@@ -36,7 +36,7 @@ from pare.people import PASSES, Rendered, look_at, rendered_samples, sample_bodi
 from pare.standin import make_body
 from pare.training import WEIGHTS, fit
 from plots import Table
-from training import bounded
+from training import Parser, bounded, status
 
 EPOCHS = 2                        # of each rung: 60,000 images
 HIDDEN = .3                       # share of the test set that is the most hidden
@@ -208,10 +208,8 @@ def one_rung(args, name: str, rung: Rung, seed: int, test: Test, val_batches,
 # ---- the command line ---------------------------------------------------------------------------
 
 def main(argv=None) -> int:
-    parser = argparse.ArgumentParser(
-        prog='python -m pare.ladder', description='Trains all rungs and compares them.',
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.error = lambda message: parser.exit(2, f'pare.ladder: {message}\n')
+    parser = Parser(prog='python -m pare.ladder',
+                    description='Trains all rungs and compares them.')
     option = parser.add_argument
     option('--epochs', type=bounded(int, 1), default=EPOCHS, metavar='N', help='of each rung')
     option('--people', type=bounded(int, 100), default=N_PEOPLE, metavar='N',

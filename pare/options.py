@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from model import pick_device, pick_precision
-from training import bounded
+from training import Parser, bounded
 
 DEFAULTS = {'small': {'resolution': 64, 'epochs': 3, 'lr': 2e-3, 'batch_size': 64},
             'full': {'resolution': 224, 'epochs': 120, 'lr': 3e-4, 'batch_size': 64}}
@@ -14,13 +14,11 @@ COLUMNS = ('epoch', 'loss', 'keypoints', 'points_3d', 'pose', 'betas', 'camera',
 RANK, N_RANKS = int(os.environ.get('RANK', 0)), int(os.environ.get('WORLD_SIZE', 1))
 
 
-def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def make_parser() -> Parser:
+    parser = Parser(
         prog='python -m pare.training', description='Trains a regressor of the SMPL body.',
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         epilog='example: python -m pare.training --size full --body SMPL_NEUTRAL.pkl '
                '--images /data --train 3dpw_train.npz:0.6 mpii_train.npz:0.4')
-    parser.error = lambda message: parser.exit(2, f'pare.training: {message}\n')
     option = parser.add_argument
     option('--train', nargs='+', metavar='FILE[:SHARE]', help='sets of photographs, .npz, and '
            'their shares of a batch; else people are rendered')

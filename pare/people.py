@@ -5,7 +5,6 @@
 A set has the keys of an annotation file (see pare.files), and in place of imgname the arrays
 images, labels of the parts that are seen, and whole, labels as if nothing hid the body.
 """
-import argparse
 import os
 import threading
 from concurrent.futures import ProcessPoolExecutor
@@ -18,12 +17,12 @@ from torch import Tensor
 
 from pare.body import (FLIP_KEYPOINTS, FLIP_PARTS, N_BETAS, Body, Skeleton, axis_angle_to_matrix,
                        matrix_to_axis_angle, mirrored_rotations, project)
-from pare.command import command, held_back, status
+from pare.command import command, held_back
 from pare.data import MEAN, STD
 from pare.formats import write_npz
 from pare.render import face_parts, scene
 from pare.standin import make_body
-from training import bounded
+from training import Parser, bounded, status
 
 YAW = 60.                         # degrees that people are turned from the camera, at most
 N_CLUTTER, N_OCCLUDERS = 3, 1     # shapes behind a person, and at most before it
@@ -221,10 +220,8 @@ def standardised(batch: dict[str, Tensor], gain: Tensor | float = 1.) -> dict[st
 # ---- the command line ---------------------------------------------------------------------------
 
 def main(argv=None) -> int:
-    parser = argparse.ArgumentParser(prog='python -m pare.people',
-                                     description='Renders people of the stand-in body.',
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.error = lambda message: parser.exit(2, f'pare.people: {message}\n')
+    parser = Parser(prog='python -m pare.people',
+                    description='Renders people of the stand-in body.')
     parser.add_argument('out', type=Path, help='a set of samples, .npz')
     for name, default, least, text in (('n', 500, 1, 'people'), ('size', 64, 16, 'pixels'),
                                        ('seed', 1, 0, 'of poses, clothes and places')):

@@ -6,7 +6,7 @@
         --images /data --train 3dpw_train.npz:0.6 mpii_train.npz:0.4
     torchrun --nproc-per-node 8 -m pare.training --size full ...
 """
-from pare.command import command, end_at_once, status
+from pare.command import command, end_at_once
 
 if __name__ == '__main__':  # while torch is imported
     end_at_once()
@@ -18,7 +18,6 @@ import tempfile
 import time
 from contextlib import closing
 from datetime import timedelta
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -39,7 +38,7 @@ from pare.muon import make_optimisers
 from pare.options import COLUMNS, N_RANKS, RANK, make_parser, settle
 from pare.people import PASSES, sample_skeletons
 from training import (DIVERGED, learnt_by, parse, restore, save_state, save_tensors, state_path,
-                      unfinished)
+                      status, unfinished)
 
 # ---- settings -----------------------------------------------------------------------------------
 

@@ -691,7 +691,7 @@ def test_resume_of_another_training_or_of_none(here, capsys, monkeypatch):
     save('data_train_lift.pkl', sample(300, seed=9))
     assert '--data: found other poses' in fails(capsys, '--resume')
     (here / 'liftModel.state').write_bytes(b'no state')
-    assert 'liftModel.state: found no state of a training' in fails(capsys, '--resume')
+    assert 'liftModel.state: found a damaged state' in fails(capsys, '--resume')
     assert (here / 'liftModel').read_bytes() == before
 
 
@@ -745,7 +745,7 @@ def small_moments(state):
 def test_a_damaged_state_is_named_in_one_line(state, capsys, damage):
     damage(state)
     torch.save(state, 'liftModel.state')
-    assert re.search('damaged state|no state of a training', fails(capsys, '--resume'))
+    assert 'damaged state' in fails(capsys, '--resume')
 
 
 @pytest.mark.slow
@@ -755,7 +755,7 @@ def test_flipped_bytes_of_a_state(state, here, capsys, place):
     start = int(place * len(content))
     content[start:start + 2000] = bytes(byte ^ 255 for byte in content[start:start + 2000])
     (here / 'liftModel.state').write_bytes(content)
-    assert 'liftModel.state: found no state of a training' in fails(capsys, '--resume')
+    assert 'liftModel.state: found a damaged state' in fails(capsys, '--resume')
 
 
 def test_a_full_disk_is_named_and_leaves_the_old_weights(here, capsys, monkeypatch):

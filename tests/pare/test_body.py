@@ -1,5 +1,4 @@
 import numpy as np
-import pytest
 import torch
 
 from made import ARRAYS, EYE, random_pose

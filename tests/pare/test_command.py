@@ -1,4 +1,3 @@
-import argparse
 import os
 import signal
 import subprocess
@@ -8,13 +7,15 @@ import time
 import pytest
 
 from conftest import ROOT
-from pare.command import INTERRUPTS, held_back, status
+from pare.command import INTERRUPTS, held_back
+from training import Parser, status
 
 SCRIPT = '''
-import argparse, subprocess, sys, time
-from pare.command import command, end_at_once, held_back, status
+import subprocess, sys, time
+from pare.command import command, end_at_once, held_back
 
 end_at_once()
+from training import Parser, status
 if sys.argv[1] == 'early':
     print('begun', flush=True)
     time.sleep(30)
@@ -34,7 +35,7 @@ def work():
     for _ in range(10 ** 5):
         print('a line that nobody reads')
 
-command(lambda: status(argparse.ArgumentParser(), work, lambda: 'all is left'))
+command(lambda: status(Parser(), work, lambda: 'all is left'))
 '''
 
 
@@ -91,8 +92,7 @@ def test_output_that_nobody_reads_ends_a_command():
 def test_a_mistake_is_the_error_of_the_parser(error, capsys):
     def work():
         raise error
-    parser = argparse.ArgumentParser()
-    parser.error = lambda message: parser.exit(2, f'{message}\n')
+    parser = Parser(prog='python -m pare.name')
     with pytest.raises(SystemExit) as end:
         status(parser, work)
-    assert end.value.code == 2 and capsys.readouterr().err == 'a: found b\n'
+    assert end.value.code == 2 and capsys.readouterr().err == 'pare.name: a: found b\n'

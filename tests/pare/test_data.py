@@ -7,7 +7,6 @@ from made import ARRAYS, annotations, random_pose
 from pare import batches, data
 from pare.body import JOINTS, KEYPOINTS, Body, Skeleton, axis_angle_to_matrix, project
 from pare.data import People, crop_matrix, read_photo, turn_sample, warp
-from pare.pictures import picture
 
 # ---- samples ------------------------------------------------------------------------------------
 

@@ -272,7 +272,7 @@ def test_mistakes_are_a_line_and_status_2(tmp_path, capsys):
         with pytest.raises(SystemExit) as end:
             files.main(arguments)
         error = capsys.readouterr().err
-        assert end.value.code == 2 and error.startswith('python -m pare.files: ')
+        assert end.value.code == 2 and error.startswith('pare.files')
         assert message in error and error.count('\n') == 1
     with pytest.raises(SystemExit):
         files.main(['--help'])
