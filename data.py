@@ -420,8 +420,8 @@ BONES = [(15, 0), (0, 1), (1, 2), (15, 3), (3, 4), (4, 5), (15, 6), (6, 7), (7, 
          (7, 9), (9, 10), (10, 11), (7, 12), (12, 13), (13, 14)]  # (parent, child); 15 is the root
 
 
-# A detector shows these points, and so no spine, neck, top of the head or root. Those lie about where
-# a sum of other points is; its weights, of the left and of the right point each.
+# A detector shows these points, and so no spine, neck, top of the head or root. Those lie about
+# where a sum of other points is; its weights, of the left and of the right point each.
 LIMBS = tuple(range(6)) + tuple(range(9, 15))
 POINTS = ('Nose', 'LEar', 'REar', *(JOINTS[limb] for limb in LIMBS))
 BETWEEN = {'Spine': {'Hip': .15, 'Shoulder': .35}, 'Neck': {'Shoulder': .5},
@@ -799,8 +799,8 @@ class _Unpickler(pickle._Unpickler):  # the one in Python: of the one in C not e
 
 
 def _counted(step):
-    """A step that takes more memory than its bytes in the file: lists of numbers have at most one in
-    eight bytes."""
+    """A step that takes more memory than its bytes in the file: lists of numbers have at most one
+    in eight bytes."""
     def counted(self):
         self.room -= 1
         if self.room < 0:

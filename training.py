@@ -494,8 +494,8 @@ def save_state(path, parts: dict, **values) -> None:
 
 
 def load_state(path, columns) -> dict:
-    """What `save_state` wrote with epoch, options, and a history of these columns; nothing is put in
-    place. Raises ValueError where there is no such state, or a damaged one."""
+    """What `save_state` wrote with epoch, options, and a history of these columns; nothing is put
+    in place. Raises ValueError where there is no such state, or a damaged one."""
     if not Path(path).exists():
         raise ValueError(f'--resume: found no {path}, expected the state of an unfinished training')
     try:
@@ -508,8 +508,8 @@ def load_state(path, columns) -> dict:
     except Exception:  # what is no state can raise nearly anything
         whole = False
     if not whole:
-        raise ValueError(f'{path}: found a damaged state, or that of another training, expected what '
-                         f'--resume needs; start anew without it')
+        raise ValueError(f'{path}: found a damaged state, or that of another training, expected '
+                         f'what --resume needs; start anew without it')
     return state
 
 
@@ -655,7 +655,7 @@ def unfinished(out: Path, script: str = 'training.py') -> str:
     return f'no epoch is kept; {out} is written by finished trainings alone'
 
 
-def status(parser: Parser, work, left=lambda: 'nothing was written') -> int:
+def status(parser: Parser, work, left=lambda: 'no file is half written') -> int:
     """The exit status of work(): 0; 130 where it is interrupted or nobody reads what it prints,
     with left() in a line; ValueError and OSError end the process by the parser's error."""
     try:

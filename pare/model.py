@@ -209,8 +209,8 @@ SIZES = {  # of the backbone, the branches with their steps, the MLPs of the par
 
 def build(kind: str, size: str, placed: bool = True, shared: bool = False,
           **changes) -> nn.Module:
-    """The regressor of a kind, mlp or pare, and of one of SIZES but for `changes`; placed and shared
-    as in Pare."""
+    """The regressor of a kind, mlp or pare, and of one of SIZES but for `changes`; placed and
+    shared as in Pare."""
     sizes = SIZES[size] | changes
     backbone = ResNet(sizes['depth'], sizes['width'], sizes['fine'])
     if kind == 'mlp':

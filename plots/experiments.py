@@ -420,9 +420,9 @@ def photographed(joint_3d: np.ndarray, points: np.ndarray | None) -> tuple[np.nd
     """People of HEIGHT anywhere in pictures of 16 to 9, with focal lengths of 0.7 to 2 widths and
     from 2 to 20 m away.
 
-    Returns their truth (N, 15, 3) about the root, in metres in the frame of the camera; on the
-    plane at distance 1 joints (N, 15, 2) and a detector's points (N, 15, 2); the distance (N, 1, 1).
-    Without points nose and ears are put between neck and head, where synthetic people have ears.
+    Returns their truth (N, 15, 3) about the root, in metres in the frame of the camera; joints and
+    a detector's points (N, 15, 2), on the plane at distance 1; and the distance (N, 1, 1). Without
+    points nose and ears are put between neck and head, where synthetic people have ears.
     """
     if points is None:
         neck, head = (joint_3d[:, [JOINTS.index(name)]] for name in ('Neck', 'Head'))
