@@ -30,7 +30,7 @@ def draw_history(history: dict, path) -> None:
     for key, colour, label in (('val_mpjpe', BLUE, 'MPJPE'), ('val_pa_mpjpe', ORANGE, 'PA-MPJPE')):
         error.plot(epochs, history[key], color=colour, marker='.', label=label)
     for ax in (loss, error):
-        ax.legend(frameon=False)
+        ax.legend(frameon=False, loc='upper left', bbox_to_anchor=(1, 1))
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     log_axis(loss)
     tidy(loss, 'loss and its terms, weighted', 'epoch')
