@@ -70,8 +70,9 @@ def draw_attention(image: np.ndarray, attention: np.ndarray, path) -> None:
 
 
 def draw_joint_error(errors: np.ndarray, labels, path) -> None:
-    """Mean error of each joint in mm, the largest on top; the first joint, the root, is zero."""
-    style.draw_joint_error(errors[1:], labels[1:], path, unit='mm', digits=0)
+    """Mean error of each joint in mm, the largest on top. The pelvis, which has none, is among
+    them, so that their mean is the MPJPE that is printed."""
+    style.draw_joint_error(errors, labels, path, unit='mm', digits=1)
 
 
 def draw_visible(errors: dict, path) -> None:
