@@ -54,11 +54,16 @@ def true_joints(batch: dict, skeleton: Skeleton) -> Tensor:
 def visible(batch: dict) -> Tensor:
     """Which keypoints (B, 24) are known and lie on a part that is seen; all known ones where no
     part is labelled."""
-    labels, xy = batch['labels'], batch['keypoints'][..., :2]
+    places, known = batch['keypoints'].split((2, 1), dim=-1)
+    return (known[..., 0] > 0) & on_part(places, batch['labels'])
+
+
+def on_part(places: Tensor, labels: Tensor) -> Tensor:
+    """Which places (B, K, 2) of the crop lie on a part in labels (B, h, w), or where none is
+    known."""
     side = labels.shape[1]
-    column, row = ((xy + 1) * side / 2).long().clamp(0, side - 1).unbind(dim=-1)
-    on_body = labels.flatten(1).gather(1, row * side + column) != 0
-    return (batch['keypoints'][..., 2] > 0) & on_body
+    column, row = ((places + 1) * side / 2).long().clamp(0, side - 1).unbind(dim=-1)
+    return labels.flatten(1).gather(1, row * side + column) != 0
 
 
 def complete(found: dict) -> tuple[Tensor, Tensor]:

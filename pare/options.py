@@ -46,7 +46,6 @@ def make_parser() -> Parser:
             ('seed', bounded(int, 0, 2 ** 31), 0, 'of weights, people, order and augmentation'),
             ('workers', bounded(int, 0), 0, 'processes that read photographs')):
         option(f'--{name}', type=kind, default=default, metavar='N', help=text)
-    option('--average', action='store_true', help='keep averaged weights')
     option('--device', choices=('auto', 'cpu', 'cuda'), default='auto', help='auto: a GPU if any')
     option('--precision', choices=('auto', 'float32', 'bfloat16'), default='auto',
            help='of products; auto: bfloat16 if the device multiplies in it')

@@ -24,7 +24,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import OneCycleLR
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from metrics import cal_mpjpe
 from model import pick_device
@@ -54,29 +53,25 @@ WEIGHTS = {'small': {'keypoints': 1., 'points_3d': 2., 'pose': 1., 'betas': .001
 # ---- the loop -----------------------------------------------------------------------------------
 
 def fit(model: nn.Module, batches, skeleton: Skeleton, epochs: int, lr: float, weights: dict,
-        part_epochs: int, squared: bool = False, average: bool = False, muon: bool = True,
-        state: dict | None = None, in_bfloat16: bool = False):
-    """Trains by the weighted sum of `losses`; yields each epoch's row, the network to keep and what
-    a state needs; where a state leaves no epoch to learn, no row.
+        part_epochs: int, squared: bool = False, muon: bool = True, state: dict | None = None,
+        in_bfloat16: bool = False):
+    """Trains by the weighted sum of `losses`; yields each epoch's row and what a state needs.
 
     `batches` is a Mixture, Rendered or what has their attributes. After part_epochs the part
-    loss is left out. `average` keeps the moving average of the weights. Goes on from a state of
-    `load_state`. The products of images are in bfloat16 if so wanted. Raises ValueError where the
-    loss diverges.
+    loss is left out. Goes on from a state of `load_state`. The products of images are in bfloat16
+    if so wanted. Raises ValueError where the loss diverges.
     """
     device, learner = skeleton.rows.device, distributed(model)
     optimisers = make_optimisers(model, lr, muon)
     schedulers = [OneCycleLR(optimiser, optimiser.param_groups[0]['lr'],
                              epochs * batches.n_batches, pct_start=.1, cycle_momentum=False)
                   for optimiser in optimisers]
-    averaged = (AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(.998), use_buffers=True)
-                if average else None)
-    parts = {'model': model} | ({'average': averaged} if average else {}) | {
+    parts = {'model': model} | {
         f'{name}_{number}': part for name, group in (('optimiser', optimisers),
                                                      ('scheduler', schedulers))
         for number, part in enumerate(group)}
     begun = restore(parts, state)['epoch'] if state else 0
-    best, most = averaged.module if average else model, None
+    most = None
     for epoch in range(begun + 1, epochs + 1):
         model.train()
         start, totals = time.perf_counter(), dict.fromkeys(weights, 0.)
@@ -93,8 +88,6 @@ def fit(model: nn.Module, batches, skeleton: Skeleton, epochs: int, lr: float, w
             loss.backward()
             for part in (*optimisers, *schedulers):
                 part.step()
-            if average:
-                averaged.update_parameters(model)
             for key, term in terms.items():
                 totals[key] += weight[key] * term.detach() / batches.n_batches
         row = {key: float(value) for key, value in totals.items()}
@@ -105,9 +98,7 @@ def fit(model: nn.Module, batches, skeleton: Skeleton, epochs: int, lr: float, w
                              f'smaller --lr may help')
         seconds = time.perf_counter() - start
         row['images_per_s'] = N_RANKS * batches.n_batches * batches.batch_size / seconds
-        yield row, best, parts
-    if begun == epochs:  # stopped after its last epoch
-        yield {}, best, parts
+        yield row, parts
 
 
 def all_terms(model: nn.Module, learner: nn.Module, batch: dict, skeleton: Skeleton, squared: bool,
@@ -171,20 +162,17 @@ def train(args: argparse.Namespace, state: dict | None) -> None:
         say_what(args, model, val_batches, constant, skeleton)
     history = state['history'] if state else []
     with closing(batches):
-        for row, best, parts in fit(model, batches, skeleton, args.epochs, args.lr,
-                                    WEIGHTS[args.size], args.part_epochs or args.epochs,
-                                    args.size == 'full', args.average, args.size == 'small', state,
-                                    args.precision == 'bfloat16'):
-            if not row:
-                continue
-            row |= validate(best, val_batches, skeleton, device, args.resolution)
+        for row, parts in fit(model, batches, skeleton, args.epochs, args.lr, WEIGHTS[args.size],
+                              args.part_epochs or args.epochs, args.size == 'full',
+                              args.size == 'small', state, args.precision == 'bfloat16'):
+            row |= validate(model, val_batches, skeleton, device, args.resolution)
             history.append([row[column] for column in COLUMNS])
             if first:
                 save_state(state_path(args.out), parts, epoch=row['epoch'], history=history,
                            options=learnt_by(args))
                 print_row(row, args.epochs, N_RANKS * batches.n_batches * batches.batch_size)
     if first:
-        finish(args, {'options': options, 'mean_pose': constant, 'weights': best.state_dict()},
+        finish(args, {'options': options, 'mean_pose': constant, 'weights': model.state_dict()},
                history)
 
 

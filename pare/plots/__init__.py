@@ -112,27 +112,31 @@ def draw_sensitivity(image: np.ndarray, labels: np.ndarray, errors: np.ndarray, 
 
 
 def draw_ladder(rows: dict, path) -> None:
-    """MPJPE of the rungs, {(rung, seed): (samples, seconds, mpjpe, ...)}, each seed and the mean.
+    """MPJPE of the rungs, {(rung, seed): values in the order of ladder.COLUMNS}, each seed and the
+    mean: of people, all and the most hidden, and of joints, seen and hidden.
 
     The first rung is the mean pose and the second the floor: the axis goes from one to the other.
     """
     top, floor, *names = dict.fromkeys(name for name, _ in rows)
-    figure = new_figure(8, 1.2 + .42 * len(names))
-    ax = figure.subplots()
-    for column, colour, label, shift in ((2, BLUE, 'all', .1),
-                                         (5, ORANGE, 'the most hidden 30 %', -.1)):
-        means = {name: [row[column] for key, row in rows.items() if key[0] == name]
-                 for name in (top, floor, *names)}
-        for place, name in enumerate(reversed(names)):
-            ax.plot(means[name], len(means[name]) * [place + shift], '.', color=colour, alpha=.5)
-            ax.plot(np.mean(means[name]), place + shift, 'o', color=colour,
-                    label=label if place == 0 else None)
-        for end, style_of in ((top, '--'), (floor, ':')):
-            ax.axvline(np.mean(means[end]), color=colour, linestyle=style_of, linewidth=1,
-                       label=f'{end} {np.mean(means[end]):.0f} mm' if colour == BLUE else None)
-    ax.set_yticks(range(len(names)), reversed(names))
-    figure.legend(loc='outside lower center', ncols=4, frameon=False)
-    tidy(ax, 'MPJPE on the test set (mm)')
+    figure = new_figure(9, 1.6 + .42 * len(names))
+    axes = figure.subplots(1, 2, sharex=True, sharey=True)
+    for ax, title, lines in zip(axes, ('people', 'joints'), (
+            ((2, BLUE, 'all people', .1), (5, ORANGE, 'the most hidden 30 %', -.1)),
+            ((7, GREEN, 'joints that are seen', .1), (8, PINK, 'hidden joints', -.1)))):
+        for column, colour, label, shift in lines:
+            means = {name: [row[column] for key, row in rows.items() if key[0] == name]
+                     for name in (top, floor, *names)}
+            for place, name in enumerate(reversed(names)):
+                ax.plot(means[name], len(means[name]) * [place + shift], '.', color=colour,
+                        alpha=.5)
+                ax.plot(np.mean(means[name]), place + shift, 'o', color=colour,
+                        label=label if place == 0 else None)
+            for end, style_of in ((top, '--'), (floor, ':')):
+                ax.axvline(np.mean(means[end]), color=colour, linestyle=style_of, linewidth=1,
+                           label=end if colour == BLUE else None)
+        tidy(ax, title, 'MPJPE on the test set (mm)')
+    axes[0].set_yticks(range(len(names)), reversed(names))
+    figure.legend(loc='outside lower center', ncols=3, frameon=False)
     save_figure(figure, path)
 
 

@@ -10,9 +10,9 @@ from made import ARRAYS, fails
 from metrics import cal_mpjpe, cal_pa_mpjpe
 from pare import ladder
 from pare.body import Skeleton, fit_camera, project
-from pare.ladder import FLOOR, MEAN, RUNGS, Rung, main
+from pare.ladder import FLOOR, MEAN, RUNGS, Rung, joints_seen, main
 from pare.metrics import true_joints
-from pare.people import rendered_samples
+from pare.people import as_tensors, render_people, rendered_samples
 from pare.plots import tables
 from pare.training import WEIGHTS
 from plots.tables import filled
@@ -38,6 +38,23 @@ def test_scores_are_of_all_and_of_the_most_hidden(test):
     assert scores['pa_mpjpe'] == pytest.approx(1000 * cal_pa_mpjpe(joints, test.true).item())
     assert scores['pixels'] == pytest.approx(32 * np.nanmean(off.numpy()))
     assert np.isnan(test.score(joints)['pixels'])
+    of_joints = 1000 * (joints - test.true).norm(dim=-1)
+    assert scores['seen_joints'] == pytest.approx(of_joints[test.seen].mean().item())
+    assert scores['hidden_joints'] == pytest.approx(of_joints[~test.seen].mean().item())
+
+
+def test_joints_are_seen_where_a_part_is():
+    people = as_tensors(render_people(6, 64, 1))
+    truth = SKELETON(people['betas'], people['rotations'])[1]
+    seen = joints_seen(people, SKELETON)
+    assert .5 < seen.float().mean() < 1
+    points = SKELETON(people['betas'], people['rotations'])[0].numpy()
+    for row, places in enumerate(people['keypoints'][..., :2].numpy()):  # the camera, by x and y
+        known = np.column_stack([points[row, :, :2].ravel(), np.tile(np.eye(2), (24, 1))])
+        scale, *shift = np.linalg.lstsq(known, places.ravel(), rcond=None)[0]
+        pixels = 32 * (scale * truth[row, :, :2].numpy() + shift + 1)
+        column, line = pixels.astype(int).clip(0, 63).T
+        np.testing.assert_array_equal(seen[row], people['labels'][row].numpy()[line, column] > 0)
 
 
 def test_the_constant_is_one_and_the_floor_knows_more(test, small, monkeypatch):
@@ -63,7 +80,7 @@ def test_each_rung_lacks_what_the_next_adds():
     every = RUNGS | ladder.ABLATION
     assert all(set(rung.weights) < set(WEIGHTS['small']) for rung in every.values())
     *_, default, longer = RUNGS.values()
-    assert default == Rung() and longer.times == 2 and longer.average
+    assert default == Rung() and longer == Rung(times=2)
     assert all(one != two for one, two in combinations(every.values(), 2))
     for rung in ladder.ABLATION.values():
         model = ladder.build(rung.kind, 'small', rung.placed, rung.shared, **rung.changes)
@@ -75,8 +92,8 @@ def test_a_ladder_is_climbed_once(tmp_path, small, monkeypatch, capsys):
     monkeypatch.setattr(ladder, 'N_TEST', 20)
     monkeypatch.setattr(ladder, 'N_EXACT', 1000)
     some = {name: RUNGS[name] for name in ('ResNet and MLP', '+ branches and attention')}
-    monkeypatch.setattr(ladder, 'RUNGS', some | {'twice as long': Rung('mlp', weights=ladder.BLIND,
-                                                                     times=2., average=True)})
+    longer = {'twice as long': Rung('mlp', weights=ladder.BLIND, times=2.)}
+    monkeypatch.setattr(ladder, 'RUNGS', some | longer)
     options = ['--people', '100', '--epochs', '1', '--seeds', '0', '--device', 'cpu', '--folder',
                str(tmp_path)]
     fit = ladder.fit

@@ -20,7 +20,7 @@ from pare.model import build, load_model
 from pare.options import COLUMNS
 from pare.people import Rendered, rendered_samples
 from pare.training import WEIGHTS, all_terms, fit, main
-from training import DIVERGED, learnt_by, load_state, parse, save_state
+from training import DIVERGED, learnt_by, parse
 
 CPU, SKELETON = torch.device('cpu'), Skeleton(ARRAYS)
 
@@ -77,39 +77,13 @@ def batch():
 def test_losses_fall_and_the_part_loss_ends(batch, small):
     torch.manual_seed(0)
     model = build('pare', 'small')
-    rows = [row for row, *_ in fit(model, Again(batch, 2), SKELETON, 4, 2e-3, WEIGHTS['small'],
+    rows = [row for row, _ in fit(model, Again(batch, 2), SKELETON, 4, 2e-3, WEIGHTS['small'],
                                 3)]
     for name in ('loss', 'points_3d', 'keypoints', 'pose'):
         assert rows[-1][name] < .9 * rows[0][name], name
     assert rows[2]['parts'] > 0 and rows[3]['parts'] == 0
     for row in rows:
         assert row['loss'] == pytest.approx(sum(row[name] for name in WEIGHTS['small']))
-
-
-@pytest.mark.parametrize('average', (False, True))
-def test_the_weights_to_keep_are_the_last_or_a_moving_average(batch, small, average):
-    torch.manual_seed(0)
-    model, mean = build('mlp', 'small'), None
-    for _, best, _ in fit(model, Again(batch, 1), SKELETON, 4, 2e-3, WEIGHTS['small'], 4,
-                          average=average):
-        now = torch.cat([weight.detach().flatten() for weight in model.parameters()])
-        mean = now.clone() if mean is None or not average else .998 * mean + .002 * now
-        kept = torch.cat([weight.detach().flatten() for weight in best.parameters()])
-        torch.testing.assert_close(kept, mean)
-    assert torch.equal(kept, now) != average
-
-
-def test_an_averaged_training_goes_on_as_it_was(batch, small, tmp_path):
-    def states(epochs, state=None):
-        torch.manual_seed(0)
-        for _, best, parts in fit(build('mlp', 'small'), Again(batch, 2), SKELETON, epochs, 2e-3,
-                                  WEIGHTS['small'], 3, average=True, state=state):
-            yield best.state_dict(), parts
-    for epoch, (whole, parts) in enumerate(states(3), start=1):
-        if epoch == 1:
-            save_state(tmp_path / 'state', parts, epoch=1, history=[[1, .5]], options=[])
-    *_, (again, _) = states(3, load_state(tmp_path / 'state', ('epoch', 'loss')))
-    assert same(whole, again)
 
 
 def test_a_loss_that_is_not_finite_ends_a_training(batch, small):
@@ -168,7 +142,7 @@ def test_the_full_network_makes_a_step(small):
     model = build('pare', 'full', placed=False)
     batch = torch.utils.data.default_collate(rendered_samples(2, 96, 5)[0])
     before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
-    (row, *_), = fit(model, Again(batch, 2), SKELETON, 1, 3e-4, WEIGHTS['full'], 1, True,
+    (row, _), = fit(model, Again(batch, 2), SKELETON, 1, 3e-4, WEIGHTS['full'], 1, True,
                      muon=False)
     assert 0 < row['parts'] < 10 and row['places'] == 0
     still = [name for name, weight in model.named_parameters() if torch.equal(before[name], weight)]
