@@ -102,6 +102,7 @@ def climb(args: argparse.Namespace) -> None:
                     *one_rung(args, name, rung, seed, test, val_batches, courses))
     ladder, course = ({key: row for key, row in rows.read().items() if key[0] not in ABLATION}
                       for rows in (table, courses))
+    ladder = {key: dict(zip(COLUMNS, row)) for key, row in ladder.items()}
     plots.draw_ladder(ladder, args.folder / 'ladder.png')
     plots.draw_courses(course, args.folder / 'ladder_history.png')
 
@@ -202,7 +203,7 @@ def one_rung(args, name: str, rung: Rung, seed: int, test: Test, val_batches,
     model.to(test.device, memory_format=torch.channels_last)
     settings, epochs = DEFAULTS['small'], round(rung.times * args.epochs)
     weights = WEIGHTS['small'] | rung.weights
-    seconds, start = 0., time.perf_counter()
+    seconds, course, start = 0., [], time.perf_counter()
     with closing(Rendered(args.people, settings['resolution'], seed, settings['batch_size'],
                           epochs)) as batches:
         for row, _ in fit(model, batches, test.skeleton, epochs, settings['lr'], weights,
@@ -211,10 +212,12 @@ def one_rung(args, name: str, rung: Rung, seed: int, test: Test, val_batches,
             seconds += time.perf_counter() - start
             row |= validate(model, val_batches, test.skeleton, test.device,
                             settings['resolution'])
-            courses.add((name, seed, row['epoch']), (row['epoch'] * args.people * PASSES,
-                                                     row['loss'], row['val_mpjpe']))
+            course.append(row)
             start = time.perf_counter()
     found = evaluate(model, test.batches, test.skeleton, test.device)
+    for row in course:  # of finished rungs alone, since one that was stopped begins anew
+        courses.add((name, seed, row['epoch']), (row['epoch'] * args.people * PASSES,
+                                                 row['loss'], row['val_mpjpe']))
     return epochs * args.people * PASSES, seconds, test.score(found['found'], found['off'])
 
 

@@ -112,8 +112,8 @@ def draw_sensitivity(image: np.ndarray, labels: np.ndarray, errors: np.ndarray, 
 
 
 def draw_ladder(rows: dict, path) -> None:
-    """MPJPE of the rungs, {(rung, seed): values in the order of ladder.COLUMNS}, each seed and the
-    mean: of people, all and the most hidden, and of joints, seen and hidden.
+    """MPJPE of the rungs, {(rung, seed): errors by their names in ladder.COLUMNS}, each seed and
+    the mean: of people, all and the most hidden, and of joints, seen and hidden.
 
     The first rung is the mean pose and the second the floor: the axis goes from one to the other.
     """
@@ -121,8 +121,9 @@ def draw_ladder(rows: dict, path) -> None:
     figure = new_figure(9, 1.6 + .42 * len(names))
     axes = figure.subplots(1, 2, sharex=True, sharey=True)
     for ax, title, lines in zip(axes, ('people', 'joints'), (
-            ((2, BLUE, 'all people', .1), (5, ORANGE, 'the most hidden 30 %', -.1)),
-            ((7, GREEN, 'joints that are seen', .1), (8, PINK, 'hidden joints', -.1)))):
+            (('mpjpe', BLUE, 'all people', .1), ('hidden', ORANGE, 'the most hidden 30 %', -.1)),
+            (('seen_joints', GREEN, 'joints that are seen', .1),
+             ('hidden_joints', PINK, 'hidden joints', -.1)))):
         for column, colour, label, shift in lines:
             means = {name: [row[column] for key, row in rows.items() if key[0] == name]
                      for name in (top, floor, *names)}

@@ -97,7 +97,12 @@ def test_a_ladder_is_climbed_once(tmp_path, small, monkeypatch, capsys):
     options = ['--people', '100', '--epochs', '1', '--seeds', '0', '--device', 'cpu', '--folder',
                str(tmp_path)]
     fit = ladder.fit
-    monkeypatch.setattr(ladder, 'fit', interrupt)  # after the two ends
+
+    def interrupted(*args, **options):  # after the two ends and an epoch
+        yield next(fit(*args, **options))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ladder, 'fit', interrupted)
     assert main(options) == 130 and 'the same command goes on' in capsys.readouterr().err
     monkeypatch.setattr(ladder, 'fit', fit)
     assert main(options) == 0
@@ -118,10 +123,6 @@ def test_a_ladder_is_climbed_once(tmp_path, small, monkeypatch, capsys):
     before = (tmp_path / 'ladder.csv').read_text()
     monkeypatch.setattr(ladder, 'fit', None)  # would fail
     assert main(options) == 0 and (tmp_path / 'ladder.csv').read_text() == before
-
-
-def interrupt(*_, **__):
-    raise KeyboardInterrupt
 
 
 def test_mistakes_are_said_in_a_line(tmp_path, capsys):

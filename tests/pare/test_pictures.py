@@ -128,8 +128,8 @@ def test_a_history_is_drawn_with_and_without_terms(tmp_path):
 
 
 def test_a_ladder_is_drawn_of_one_seed_and_of_more(tmp_path):
-    rows = {(name, seed): (9e4, 60., mpjpe + int(seed), 80., 0., mpjpe + 20, 2., mpjpe - 5,
-                           mpjpe + 25)
+    rows = {(name, seed): {'mpjpe': mpjpe + int(seed), 'hidden': mpjpe + 20,
+                           'seen_joints': mpjpe - 5, 'hidden_joints': mpjpe + 25}
             for name, mpjpe in (('mean pose', 181), ('exact', 45), ('ResNet and MLP', 150),
                                 ('+ attention', 130), ('+ part loss', 90))
             for seed in '012'}
