@@ -236,6 +236,9 @@ def load_model(path: Path, device: torch.device) -> tuple[nn.Module, dict]:
                         if value is not None))
     except OSError as error:
         raise type(error)(f'{path}: {error.strerror}, expected weights of pare.training') from error
+    except KeyError as error:
+        raise ValueError(f'{path}: found no {error} in it, expected weights of pare.training') \
+            from error
     except Exception as error:  # what is no checkpoint can raise nearly anything
         raise ValueError(f'{path}: found no weights of pare.training '
                          f'({type(error).__name__})') from error

@@ -9,6 +9,10 @@ from torch import Tensor, nn
 RATE = .04                                   # whatever that of Adam is
 STEPS, A, B, C = 5, 3.4445, -4.7750, 2.0315  # of the iteration, tuned by its author
 
+# Means of gradients fade below 1e-38 where a node is dead. A product with such numbers takes ten
+# times the time, so they are zero. Threads keep what is set before they start: it is set here.
+torch.set_flush_denormal(True)
+
 
 def make_optimisers(model: nn.Module, lr: float, muon: bool) -> list[torch.optim.Optimizer]:
     """Adam; with `muon` Muon in its place for the filters of the convolutions, but not for the

@@ -109,10 +109,14 @@ def test_what_is_no_checkpoint_is_named(tmp_path):
     path.write_bytes(b'nothing')
     with pytest.raises(ValueError, match=f'{path}: found no weights of pare.training'):
         load_model(path, CPU)
-    for content in ({'weights': {}}, [1], {'options': {'kind': 'mlp', 'size': 'small', 'shared': 0,
-                                                       'placed': 0}, 'weights': {}}):
+    options = {'kind': 'mlp', 'size': 'small', 'shared': False, 'placed': False}
+    for content, missing in (
+            ({'first.weight': torch.zeros(1)}, "'options' in it, expected "),
+            ({'options': options, 'weights': {}}, "'mean_pose' in it, expected "),
+            ([1], ''), ({'options': options, 'mean_pose': None, 'weights': {}}, '')):
         torch.save(content, path)
-        with pytest.raises(ValueError, match=f'{path}: found no weights of pare.training'):
+        with pytest.raises(ValueError,
+                           match=f'{path}: found no {missing}weights of pare.training'):
             load_model(path, CPU)
 
 

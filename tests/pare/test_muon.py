@@ -67,3 +67,14 @@ def test_each_parameter_is_in_one_optimiser(options, muon):
         for name in ('backbone.conv1.weight', 'parts.weight', 'joints.weight', 'pose.biases.0',
                      'shape.weight', 'backbone.bn1.weight'):
             assert name not in inside
+
+
+def test_means_of_a_dead_node_fade_to_zero():
+    """And not to numbers below 1e-38, with which processors are slow."""
+    weight = torch.nn.Parameter(torch.ones(2, 2, 1, 1))
+    optimiser = Muon([weight], .1)
+    mean = optimiser.state[weight]['mean'].fill_(2e-38)
+    weight.grad = torch.zeros_like(weight)
+    for _ in range(20):
+        optimiser.step()
+    assert (mean == 0).all()
