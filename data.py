@@ -468,7 +468,7 @@ def find_bones(joint_3d: np.ndarray, known=()) -> list[tuple[int, int]]:
 
 # ---- synthetic people: you need not read this to use the lab ------------------------------------
 
-N_TRAIN, N_TEST = 40_000, 5_000
+N_TRAIN, N_TEST = 32_000, 5_000
 POSES_PER_PERSON = 20
 
 # Lengths in legs (hip to ankle), for two ways to place joints: at the centres of rotation that

@@ -318,7 +318,7 @@ def main() -> None:
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
     parser.add_argument('--device', default='cpu')
     parser.add_argument('--table', type=Path, default=REPORT / 'benchmark.csv', help='of results')
-    parser.add_argument('--batch-size', type=int, nargs='+', default=[64, 256, 1024, 4096])
+    parser.add_argument('--batch-size', type=int, nargs='+', default=[64, 256, 512, 1024, 4096])
     parser.error = lambda message: parser.exit(2, f'benchmark: {message}\n')
     args = parser.parse_args()
     if bool(args.data) != bool(args.test):

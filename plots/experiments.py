@@ -34,16 +34,16 @@ from metrics import cal_mpjpe, cal_n_mpjpe, cal_pa_mpjpe
 from model import LiftModel
 from plots import (BLUE, GREEN, GREY, ORANGE, PINK, REPORT, TURN, UNIT, Table, animate,
                    draw_joints, new_figure, save_figure, tidy, write_csv)
-from training import (BATCH_SIZE, ROOT, Poses, as_poses, augment, fit,
-                      image_error, reprojection_loss, supervised_loss)
+from training import (ROOT, Poses, as_poses, augment, fit, image_error, reprojection_loss,
+                      supervised_loss)
 
 CPU = torch.device('cpu')
-RATE = 2e-3  # of all trainings here; batch norm takes the statistics of batches to their end
+RATE, BATCH_SIZE = 2e-3, 256  # of all trainings here; the statistics are those of batches
 
 
 def trained(model: LiftModel, poses: Poses, epochs: int, lr: float = RATE, loss=supervised_loss,
             augment=augment) -> LiftModel:
-    """The model, trained as training.py does, but for rate and batch norm."""
+    """The model, trained as training.py does, but for rate, batches and batch norm."""
     model.fit(poses.joint_2d, poses.joint_3d)
     for _ in fit(model, poses, epochs, BATCH_SIZE, lr, loss, augment, settled=1):
         pass
