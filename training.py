@@ -269,7 +269,8 @@ def learn(epoch_no: int, poses: Poses, model, optimiser, scheduler, batch_size: 
     every_batch = isinstance(scheduler, (OneCycleLR, CyclicLR))
     order = torch.randperm(len(poses), device=poses.joint_2d.device)
     total = torch.zeros((), device=order.device)
-    for rows in live(epoch_no, split_batches(order, batch_size)):
+    batches = split_batches(order, batch_size)
+    for rows in live(epoch_no, batches, len(batches)):
         batch_loss = loss(model, poses[rows])
         optimiser.zero_grad()
         batch_loss.backward()
@@ -299,14 +300,16 @@ def split_batches(rows: Tensor, batch_size: int) -> tuple[Tensor, ...]:
     return rows.tensor_split(max(1, len(rows) // batch_size))
 
 
-def live(epoch_no: int, batches: tuple):
-    """The batches; a terminal shows how many are done."""
-    shown = time.perf_counter()
-    for number, rows in enumerate(batches):
-        yield rows
-        if sys.stdout and sys.stdout.isatty() and time.perf_counter() - shown > .2:
-            shown = time.perf_counter()
-            print(f'\r{epoch_no:5}  batch {number + 1} of {len(batches)} ', end='', flush=True)
+def live(epoch_no: int, batches, n_batches: int):
+    """The batches of an epoch; a terminal shows how many are done, and when it ends."""
+    start = shown = time.perf_counter()
+    for number, batch in enumerate(batches, start=1):
+        yield batch
+        now = time.perf_counter()
+        if sys.stdout and sys.stdout.isatty() and now - shown > .2:
+            shown, left = now, (n_batches - number) * (now - start) / number
+            print(f'\r{epoch_no:5}  batch {number} of {n_batches}, epoch ends in '
+                  f'{timedelta(seconds=round(left))} ', end='', flush=True)
 
 
 @torch.no_grad()

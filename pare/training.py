@@ -36,8 +36,8 @@ from pare.model import build, load_backbone
 from pare.muon import make_optimisers
 from pare.options import COLUMNS, N_RANKS, RANK, make_parser, settle
 from pare.people import PASSES, sample_skeletons
-from training import (DIVERGED, learnt_by, parse, restore, save_state, save_tensors, state_path,
-                      status, unfinished)
+from training import (DIVERGED, learnt_by, live, parse, restore, save_state, save_tensors,
+                      state_path, status, unfinished)
 
 # ---- settings -----------------------------------------------------------------------------------
 
@@ -77,7 +77,7 @@ def fit(model: nn.Module, batches, skeleton: Skeleton, epochs: int, lr: float, w
         start, totals = time.perf_counter(), dict.fromkeys(weights, 0.)
         rng = np.random.default_rng((batches.seed, epoch))
         weight = weights | {'parts': weights['parts'] * (epoch <= part_epochs)}
-        for batch in live(epoch, batches):
+        for batch in live(epoch, batches.epoch(epoch), batches.n_batches):
             terms = all_terms(model, learner, to(device, batch), skeleton, squared,
                               rng if weight['skeletons'] else None, in_bfloat16)
             # also by weights of zero: DistributedDataParallel wants a gradient for all
@@ -122,18 +122,6 @@ def distributed(model: nn.Module) -> nn.Module:
     if next(model.parameters()).is_cuda:
         nn.SyncBatchNorm.convert_sync_batchnorm(model)
     return DistributedDataParallel(model)
-
-
-def live(epoch: int, batches):
-    """The batches of an epoch; a terminal shows how many are done."""
-    start = shown = time.perf_counter()
-    for number, batch in enumerate(batches.epoch(epoch), start=1):
-        yield batch
-        now = time.perf_counter()
-        if sys.stdout and sys.stdout.isatty() and now - shown > .2:
-            shown, left = now, (batches.n_batches - number) * (now - start) / number
-            print(f'\r{epoch:5}  batch {number} of {batches.n_batches}, epoch ends in '
-                  f'{timedelta(seconds=round(left))} ', end='', flush=True)
 
 
 # ---- the training -------------------------------------------------------------------------------

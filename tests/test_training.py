@@ -118,6 +118,15 @@ def test_a_terminal_shows_a_live_line(capsys, monkeypatch):
     assert [line.split()[0] for line in lines[1:]] == ['7'] * 4 and 'batch 4 of 4' in lines[-1]
 
 
+def test_the_live_line_is_overwritten_and_tells_when_the_epoch_ends(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stdout, 'isatty', lambda: True)
+    monkeypatch.setattr(training.time, 'perf_counter', count(step=.15).__next__)
+    assert list(training.live(3, range(10), 10)) == list(range(10))
+    _, *shown = capsys.readouterr().out.split('\r')
+    assert len(shown) == 5 and not any('\n' in line for line in shown)
+    assert 'batch 2 of 10, epoch ends in 0:00:01' in shown[0] and '0:00:00' in shown[-1]
+
+
 def test_statistics_are_fitted_once_and_not_by_scoring():
     model, optimiser = model_and_optimiser()
     run_epoch(1, POSES, model, None, None, split='val')

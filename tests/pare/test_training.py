@@ -3,7 +3,6 @@ import socket
 import subprocess
 import sys
 from contextlib import closing
-from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -122,18 +121,6 @@ def test_in_bfloat16_places_and_attention_stay_exact(batch):
     torch.testing.assert_close(output['attention'].sum(dim=(2, 3)), torch.ones(8, 24))
     assert loss.item() == pytest.approx(found[False][1].item(), rel=.02)
     assert not torch.equal(output['places'], found[False][0]['places'])
-
-
-def test_a_terminal_shows_one_line_that_is_overwritten(batch, capsys, monkeypatch):
-    assert len(list(training.live(3, Again(batch, 10)))) == 10
-    assert capsys.readouterr().out == ''
-    with monkeypatch.context() as patch:
-        patch.setattr(sys.stdout, 'isatty', lambda: True)
-        patch.setattr(training.time, 'perf_counter', count(step=.15).__next__)  # seconds a batch
-        list(training.live(3, Again(batch, 10)))
-    _, *shown = capsys.readouterr().out.split('\r')
-    assert len(shown) == 5 and not any('\n' in line for line in shown)
-    assert 'batch 2 of 10, epoch ends in 0:00:01' in shown[0] and '0:00:00' in shown[-1]
 
 
 @pytest.mark.slow
