@@ -25,14 +25,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
-from torch.optim.lr_scheduler import ExponentialLR, OneCycleLR
+from torch.optim.lr_scheduler import ExponentialLR
 
 from data import load, sample, save, settle_camera, settle_views
 from metrics import cal_mpjpe
 from model import GAIN, LiftModel, has_bfloat16
 from plots import REPORT, Table
 from training import (BATCH_SIZE, RATE, SETTLED, Poses, as_poses, augment, fit,
-                      reprojection_loss, supervised_loss)
+                      one_cycle, reprojection_loss, supervised_loss)
 
 N_POSES, ROUNDS = 85_008, 8  # as many poses as the motion capture that README.md has results for
 N_EPOCH = 3 * 4096           # of an epoch that is timed: whole batches of each size
@@ -92,7 +92,7 @@ class Recipe:
     batch_size: int = BATCH_SIZE
     clip: float = float('inf')  # largest norm of the gradient
     decay: float = 1.           # of the rate in 100,000 steps
-    beta: float = .99           # Adam's second
+    beta: float = .99           # Adam's second, without the one cycle
 
 
 OURS, MARTINEZ = 'LiftModel', 'Martinez et al.'
@@ -134,6 +134,8 @@ def build(recipe: Recipe, poses: Poses) -> LiftModel:
 
 def optimise(recipe: Recipe, epochs: int, model: LiftModel, lr: float, n_steps: int) -> tuple:
     """Optimiser and scheduler of a recipe, for `fit`."""
+    if recipe.one_cycle:
+        return one_cycle(model, lr, n_steps)
     optimiser = torch.optim.Adam(model.parameters(), lr, betas=(.9, recipe.beta), fused=True)
 
     def clip(*_):
@@ -141,8 +143,6 @@ def optimise(recipe: Recipe, epochs: int, model: LiftModel, lr: float, n_steps: 
 
     if recipe.clip < float('inf'):
         optimiser.register_step_pre_hook(clip)
-    if recipe.one_cycle:
-        return optimiser, OneCycleLR(optimiser, lr, n_steps, cycle_momentum=False)
     return optimiser, ExponentialLR(optimiser, recipe.decay ** (n_steps / epochs / 100_000))
 
 

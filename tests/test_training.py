@@ -365,12 +365,15 @@ def test_fit_is_a_loop_over_run_epoch():
     torch.manual_seed(0)
     model = LiftModel(1, 16, 0)
     optimiser = torch.optim.Adam(model.parameters(), 1e-2, betas=(.9, .99))
-    schedule = OneCycleLR(optimiser, 1e-2, 3 * 4, cycle_momentum=False)
+    schedule = OneCycleLR(optimiser, 1e-2, 3 * 4, anneal_strategy='linear', cycle_momentum=False)
     losses = [run_epoch(epoch, POSES, model, optimiser, schedule, 50)[0] for epoch in (1, 2, 3)]
     weights, rows = fitted(settled=1)
     torch.testing.assert_close(weights, model.last.weight.detach())
     assert [row['loss'] for row in rows] == pytest.approx(losses, rel=1e-5)
     assert [row['epoch'] for row in rows] == [1, 2, 3]
+    # of steps 0, 4 and 8; it is highest at 0.3 * 12 - 1 = 2.6 and ends at 11
+    rates = [1e-2 / 25, 1e-2 * (11 - 4) / (11 - 2.6), 1e-2 * (11 - 8) / (11 - 2.6)]
+    assert [row['rate'] for row in rows] == pytest.approx(rates, rel=1e-3)
 
 
 def test_fit_takes_another_loss_augmentation_and_optimiser():
