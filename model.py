@@ -64,7 +64,7 @@ class LiftModel(nn.Module):
         x = self.first(x)                                       # (B, hidden_layer)
         with (torch.autocast(x.device.type, torch.bfloat16) if self.in_bfloat16 and self.training
               else nullcontext()):
-            x = self.blocks(x)                                  # (B, hidden_layer)
+            x = self.blocks(x).to(x.dtype)                      # (B, hidden_layer)
         x = self.last(x)                                        # (B, 3J)
         x = (self.mean_out + self.std_out * x).unflatten(1, (-1, 3))
         residual, z = x.split((2, 1), dim=-1)                   # (B, J, 2), (B, J, 1)

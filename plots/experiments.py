@@ -4,7 +4,8 @@
     python -m plots.experiments                  # all of it on synthetic people
     python -m plots.experiments network --data data_train.pkl --test data_test.pkl --every 3
     python -m plots.experiments errors --data data_train.pkl --test data_test.pkl
-    python -m plots.experiments weak --data data_train.pkl --test data_test.pkl --every 8
+    python -m plots.experiments weak --data data_train.pkl --test data_test.pkl --every 8 \\
+        --epochs 24
     python -m plots.experiments detector --test data_test.pkl
     python -m plots.experiments pictures
 
@@ -31,21 +32,21 @@ from data import (BONES, JOINTS, LIMBS, SUPERVISED, TWO_VIEWS, joints_of, load, 
                   walking)
 from eval import AXIS, TALL, bone_sum, fill_in, lift_points, load_model, visible
 from metrics import cal_mpjpe, cal_n_mpjpe, cal_pa_mpjpe
-from model import LiftModel
+from model import LiftModel, has_bfloat16
 from plots import (BLUE, GREEN, GREY, ORANGE, PINK, REPORT, TURN, UNIT, Table, animate,
                    draw_joints, new_figure, save_figure, tidy, write_csv)
-from training import (ROOT, Poses, as_poses, augment, fit, image_error, reprojection_loss,
-                      supervised_loss)
+from training import (BATCH_SIZE, RATE, ROOT, Poses, as_poses, augment, fit, image_error,
+                      reprojection_loss, supervised_loss)
 
 CPU = torch.device('cpu')
-RATE, BATCH_SIZE = 2e-3, 256  # of all trainings here; the statistics are those of batches
 
 
 def trained(model: LiftModel, poses: Poses, epochs: int, lr: float = RATE, loss=supervised_loss,
             augment=augment) -> LiftModel:
-    """The model, trained as training.py does, but for rate, batches and batch norm."""
+    """The model, trained as training.py does."""
     model.fit(poses.joint_2d, poses.joint_3d)
-    for _ in fit(model, poses, epochs, BATCH_SIZE, lr, loss, augment, settled=1):
+    model.in_bfloat16 = has_bfloat16(CPU)
+    for _ in fit(model, poses, epochs, BATCH_SIZE, lr, loss, augment):
         pass
     return model
 
@@ -66,11 +67,12 @@ class Variant:
 
 QUESTIONS = {
     'batch norm': [*(Variant(norm=norm) for norm in ('before ReLU', 'after ReLU', 'none')),
-                   *(Variant(norm=norm, rate=15 * RATE) for norm in ('before ReLU', 'none'))],
+                   *(Variant(norm=norm, rate=rate * RATE) for norm, rate in (
+                       ('before ReLU', .5), ('none', .5), ('before ReLU', 4), ('none', 4)))],
     'dropout': [Variant(dropout=dropout) for dropout in (0., .1, .25, .5)],
-    'layers in a block': [Variant(layers=layers) for layers in (2, 1)],
     'skip connection': [Variant(skip=skip, n_blocks=n_blocks) for n_blocks in (2, 4)
                         for skip in ('with', 'without')],
+    'layers in a block': [Variant(layers=layers) for layers in (2, 1)],
     'blocks': [Variant(n_blocks=n_blocks) for n_blocks in (1, 2, 3, 4)],
     'width': [Variant(hidden_layer=width) for width in (256, 512, 1024)]}
 
@@ -126,8 +128,8 @@ def network_charts(table: Table) -> dict:
 
 def value_of(question: str, variant: Variant) -> str:
     """What the variant says to a question, as its label."""
-    fast = ',\nrate x 15' if variant.rate > RATE else ''
-    return str({'batch norm': variant.norm.replace(' ', '\n') + fast,
+    rate = f',\nrate\nx {variant.rate / RATE:g}' if variant.rate != RATE else ''
+    return str({'batch norm': variant.norm.replace(' ', '\n') + rate,
                 'dropout': f'{variant.dropout:g}', 'layers in a block': variant.layers,
                 'skip connection': f'{variant.skip},\n{variant.n_blocks} blocks',
                 'blocks': variant.n_blocks, 'width': variant.hidden_layer}[question])
@@ -154,7 +156,7 @@ def draw_network(charts: dict, path) -> None:
     default = {data: values[:, :2].mean(axis=0) for data, values in first.items()}
     timed = next(iter(first))
     colours = dict(zip(default, (BLUE, ORANGE, GREEN)))
-    axes = figure.subplots(2, 3, sharey='row').flat
+    axes = figure.subplots(2, 3, sharey='row', width_ratios=(1.4, 1, 1)).flat
     for ax, (question, variants) in zip(axes, charts.items()):
         labels = []
         for place, (label, results) in enumerate(variants):

@@ -96,7 +96,7 @@ def test_a_node_is_on_for_as_many_poses_as_the_report_says():
             layer.register_forward_hook(lambda *call: shares.append(
                 (call[2] > 0).float().mean().item()))
     model.lift(torch.from_numpy(sample(2000, seed=1)['joint_2d_1']))
-    assert [f'{100 * share:.0f}' for share in (min(shares), max(shares))] == ['15', '27']
+    assert f'{100 * min(shares):.0f} to {100 * max(shares):.0f} %' in tables.README.read_text()
 
 
 # ---- where the error comes from -----------------------------------------------------------------
