@@ -180,16 +180,29 @@ def augment(poses: Poses, done: float = 0, crossed: bool = True, noise: float = 
     far = (joint_3d[..., 2:] < -NEAR).all(dim=1, keepdim=True)
     joint_3d, turn = joint_3d.where(far, poses.joint_3d), turn.where(far, poses.turn)
     shown, share = joint_3d, NOISY
-    if poses.detected is not None:  # as it shows neck, spine, head and root, about that root
-        some = torch.rand(len(poses), 1, 1, device=device) < DETECTED
-        about, share = poses.detected[:, -1:], torch.where(some, DETECTED_NOISY, NOISY)
-        joint_3d = ((poses.joint_3d - about) @ turn.mT + root).where(some, joint_3d)
-        shown = ((poses.detected[:, :-1] - about) @ turn.mT + root).where(some, joint_3d)
+    if poses.detected is not None:
+        joint_3d, shown, share = as_detected(poses, joint_3d, turn)
     joint_2d = project(shown, poses.camera.focal_len) + poses.camera.residual
     noisy, amount = torch.rand(2, len(poses), 1, 1, device=device)
     deviation = (noisy < share) * amount * noise * joint_2d.std()
     joint_2d += deviation * torch.randn_like(joint_2d)
     return replace(poses, joint_2d=joint_2d, joint_3d=joint_3d, turn=turn)
+
+
+def as_detected(poses: Poses, joint_3d: Tensor, turn: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Some poses as a detector shows them: it puts neck, spine, head and root elsewhere.
+
+    Returns the joints (N, J, 3) about that root, the same as they are shown, and the share of noisy
+    views (N, 1, 1). Of all other poses both are `joint_3d`.
+    """
+    some = torch.rand(len(poses), 1, 1, device=turn.device) < DETECTED
+    about, root = poses.detected[:, -1:], ROOT.to(turn.device)
+
+    def turned(joints):
+        return ((joints - about) @ turn.mT + root).where(some, joint_3d)
+
+    share = torch.where(some, DETECTED_NOISY, NOISY)
+    return turned(poses.joint_3d), turned(poses.detected[:, :-1]), share
 
 
 def random_rotations(n: int, device: torch.device) -> Tensor:
