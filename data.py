@@ -815,12 +815,12 @@ def _dispatch() -> dict:
                'NEXT_BUFFER', 'READONLY_BUFFER', 'POP', 'POP_MARK'}
     nests = {'EMPTY_LIST', 'EMPTY_SET', 'EMPTY_DICT', 'LIST', 'DICT', 'FROZENSET', 'TUPLE',
              'TUPLE1', 'TUPLE2', 'TUPLE3', 'REDUCE', 'NEWOBJ'}
-    steps = {}
+    steps = dict.fromkeys(range(256), _Unpickler.refuse)  # a text holds bytes that are no opcodes
     for code in pickletools.opcodes:
         number, name = ord(code.code), f'load_{code.name.lower()}'
         step = getattr(_Unpickler, name, pickle._Unpickler.dispatch[number])
-        step = _Unpickler.refuse if code.name in refused else step
-        steps[number] = _counted(step) if code.name in nests else step
+        if code.name not in refused:
+            steps[number] = _counted(step) if code.name in nests else step
     return steps
 
 

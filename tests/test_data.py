@@ -234,7 +234,7 @@ def test_a_dtype_with_objects_is_refused(tmp_path):
 
 @pytest.mark.parametrize('content', (
     b'(cnumpy\ndtype\nX\2\0\0\0f4o', b'(X\2\0\0\0f4inumpy\ndtype\n', b'cnumpy\ndtype\n)}\x92',
-    b'\x82\1', b'Pid\n', b'NQ', b'\x97', b'N2', b'N0'))
+    b'\x82\1', b'Pid\n', b'NQ', b'\x97', b'N2', b'N0', b'# a text'))
 def test_opcodes_that_no_file_needs_are_refused(tmp_path, content):
     (tmp_path / 'a.pkl').write_bytes(b'\x80\x05' + content + b'.')
     with pytest.raises(ValueError, match='readable pickle .an opcode that no file of arrays needs'):
