@@ -2,19 +2,19 @@
 
 After Martinez et al., "A simple yet effective baseline for 3d human pose estimation", ICCV 2017.
 """
-import textwrap
 from contextlib import nullcontext
-from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-GAIN = .3  # of the last batch norm of a block when the training begins
+from common.files import one_line
+
+GAIN = .3  # first gain of the last batch norm of a block: a block that adds little learns better
 
 
 class Block(nn.Module):
-    """Twice linear, batch norm, ReLU, dropout; then the input (B, hidden_layer) is added."""
+    """Linear, batch norm, ReLU, dropout, all twice; then add the input (B, hidden_layer)."""
 
     def __init__(self, hidden_layer: int, dropout: float):
         super().__init__()
@@ -29,12 +29,11 @@ class Block(nn.Module):
 class LiftModel(nn.Module):
     """Lifts 2D joints (B, J, 2) to 3D joints (B, J, 3) in the camera's frame, (B, 2J) to (B, 3J).
 
-    A joint lies on the ray through its point, so its depth tells x and y too; what the network adds
-    to them corrects points that are not exact. Its outputs are thus residuals of x and y, and
-    depth, of `mean_out` and `std_out`. `output_nodes` is 3J. The statistics that `fit` takes are
-    buffers, so that a state_dict is complete; until then they change nothing. While it learns with
-    `in_bfloat16`, the products of the blocks are in bfloat16 and all else in float32. Raises
-    ValueError for sizes that make no network.
+    A joint lies on the ray through its point, so depth gives x and y too. The network predicts
+    depth, and a residual of x and y that corrects points that are not exact. `output_nodes` is 3J.
+    The statistics that `fit` takes are buffers, so a state_dict is complete; before `fit` they
+    change nothing. With `in_bfloat16` a training multiplies in the blocks in bfloat16, and does all
+    else in float32. Raises ValueError for sizes that make no network.
     """
 
     in_bfloat16 = False
@@ -48,7 +47,7 @@ class LiftModel(nn.Module):
         input_nodes = output_nodes // 3 * 2
         self.first = nn.Linear(input_nodes, hidden_layer)
         self.blocks = nn.Sequential(*(Block(hidden_layer, dropout) for _ in range(n_blocks)))
-        for block in self.blocks:  # adds little at first, and is learnt better
+        for block in self.blocks:
             nn.init.constant_(block.layers[-3].weight, GAIN)
         self.last = nn.Linear(hidden_layer, output_nodes)
         self.register_buffer('mean_2d', torch.zeros(input_nodes))
@@ -74,11 +73,11 @@ class LiftModel(nn.Module):
 
     @torch.no_grad()
     def fit(self, joint_2d: Tensor, joint_3d: Tensor) -> None:
-        """Takes its statistics from training poses (N, J, 2), (N, J, 3).
+        """Take the statistics of training poses (N, J, 2), (N, J, 3).
 
-        The focal lengths are those with which the points at their depths lie closest to the joints;
-        where there is no such camera they come out so that the rays tell little. Mean and standard
-        deviation are of each coordinate of the points, and of each output of the network.
+        These are mean and standard deviation of each coordinate of the points and of each output,
+        and the inverse focal lengths with which points at their depths come closest to the joints.
+        If no camera fits, the estimate is near zero and the rays contribute little.
         """
         ray = -joint_3d[..., 2:] * joint_2d
         square = ray.square().sum((0, 1)).clamp(min=1e-12)
@@ -93,10 +92,10 @@ class LiftModel(nn.Module):
 
     @torch.no_grad()
     def lift(self, joint_2d, batch_size: int = 4096):
-        """Lifts one pose or many as a score must: in evaluation mode and without gradients.
+        """Lift one pose or many, in evaluation mode and without gradients.
 
         Takes (J, 2), (N, J, 2) or flat (2J,), (N, 2J) of any numbers, as a tensor, an array or a
-        list. Gives the same kind back, with 3 for 2. Raises ValueError for another shape.
+        list. Returns the same kind, with 3 for 2. Raises ValueError for another shape.
         """
         if not torch.is_tensor(joint_2d):
             array = np.asarray(joint_2d)
@@ -122,54 +121,15 @@ class LiftModel(nn.Module):
 
     @classmethod
     def from_state_dict(cls, state: dict) -> 'LiftModel':
-        """The model of these weights, its sizes read off the shapes, or ValueError."""
+        """Make the model of these weights, its sizes read off their shapes. Raises ValueError."""
         try:
-            _check_weights(list(state.values()))
             n_blocks = len({key.split('.')[1] for key in state if key.startswith('blocks.')})
-            hidden_layer, output_nodes = len(state['first.weight']), len(state['last.weight'])
-            build = partial(cls, n_blocks, hidden_layer, output_nodes=output_nodes)
-            with torch.device('meta'):  # needs no memory, however large a network the keys name
-                expected = build().state_dict()
-            if _shapes(state) != _shapes(expected):
-                raise ValueError('other names or shapes')
-            model = build()
+            model = cls(n_blocks, len(state['first.weight']),
+                        output_nodes=len(state['last.weight']))
             model.load_state_dict(state)
         except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-            reason = textwrap.shorten(f'{type(error).__name__}: {error}', 200)
-            raise ValueError(f'found no state_dict of a LiftModel ({reason})') from error
+            raise ValueError(f'found no state_dict of a LiftModel ({type(error).__name__}: '
+                             f'{one_line(error)[:200]})') from error
+        if not all(tensor.isfinite().all() for tensor in state.values()):
+            raise ValueError('found weights that are NaN or infinite')
         return model
-
-
-def _check_weights(tensors: list) -> None:
-    """Raises ValueError for weights that are larger than their file, or not finite."""
-    stored = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
-              for tensor in tensors}
-    n_bytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-    if n_bytes > sum(stored.values()):
-        raise ValueError(f'found tensors of {n_bytes:,} bytes in {sum(stored.values()):,}')
-    if not all(tensor.isfinite().all() for tensor in tensors):
-        raise ValueError('found weights that are NaN or infinite')
-
-
-def _shapes(state: dict) -> dict:
-    return {name: tensor.shape for name, tensor in state.items()}
-
-
-def pick_device(name: str) -> torch.device:
-    """auto, cpu or cuda; auto takes a GPU if there is one. Raises ValueError for a missing GPU."""
-    if name == 'cuda' and not torch.cuda.is_available():
-        raise ValueError('--device cuda: found no CUDA device, expected one; --device cpu works')
-    return torch.device('cuda' if name != 'cpu' and torch.cuda.is_available() else 'cpu')
-
-
-def pick_precision(name: str, device: torch.device) -> str:
-    """auto, float32 or bfloat16; auto takes bfloat16 where the device multiplies in it."""
-    return name if name != 'auto' else 'bfloat16' if has_bfloat16(device) else 'float32'
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    """Does the device multiply in bfloat16, not only emulate it?"""
-    if device.type == 'cuda':
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    found = torch.cpu.get_capabilities()
-    return found.get('avx512_bf16', False) or found.get('amx_bf16', False)

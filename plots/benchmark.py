@@ -27,12 +27,17 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim.lr_scheduler import ExponentialLR
 
-from data import load, sample, save, settle_camera, settle_views
+from common.augment import NOISE, augment
+from common.command import has_bfloat16
+from common.files import Table, save_pickle
+from common.people import sample
+from common.skeleton import find_bones
+from data import find_camera, load, prepare_views
 from metrics import cal_mpjpe
-from model import GAIN, LiftModel, has_bfloat16
-from plots import REPORT, Table
-from training import (BATCH_SIZE, RATE, SETTLED, Poses, as_poses, augment, fit,
-                      one_cycle, reprojection_loss, supervised_loss)
+from model import GAIN, LiftModel
+from plots import REPORT
+from training import (BATCH_SIZE, FROZEN, RATE, as_tensors, fit, one_cycle, reprojection_loss,
+                      supervised_loss)
 
 N_POSES, ROUNDS = 85_008, 8  # as many poses as the motion capture that README.md has results for
 N_EPOCH = 3 * 4096           # of an epoch that is timed: whole batches of each size
@@ -64,17 +69,13 @@ class Martinez(LiftModel):
                 nn.init.kaiming_normal_(layer.weight)
 
 
-def square(model: LiftModel, batch: Poses) -> Tensor:
-    return (model(batch.joint_2d) - batch.joint_3d).square().mean()
+def square(model: LiftModel, poses: dict) -> Tensor:
+    return (model(poses['joint_2d']) - poses['joint_3d']).square().mean()
 
 
-def standardised_square(model: LiftModel, batch: Poses) -> Tensor:
-    error = (model(batch.joint_2d) - batch.joint_3d).flatten(1) / model.std_out
+def standardised_square(model: LiftModel, poses: dict) -> Tensor:
+    error = (model(poses['joint_2d']) - poses['joint_3d']).flatten(1) / model.std_out
     return error.square().mean()
-
-
-def unchanged(poses: Poses, done: float) -> Poses:
-    return poses
 
 
 @dataclass(frozen=True)
@@ -84,11 +85,13 @@ class Recipe:
     standardise: bool = True
     rays: bool = True
     gain: float = GAIN
-    augment: object = augment
+    virtual: bool = True        # virtual views
+    crossed: bool = True        # crossed poses
+    noise: float = NOISE        # in the virtual views
     loss: object = supervised_loss
     rate: float = RATE
     one_cycle: bool = True
-    settled: float = SETTLED    # share of the epochs with the statistics of batches
+    frozen: float = FROZEN      # fraction of the epochs with the statistics of batches
     batch_size: int = BATCH_SIZE
     clip: float = float('inf')  # largest norm of the gradient
     decay: float = 1.           # of the rate in 100,000 steps
@@ -98,62 +101,67 @@ class Recipe:
 OURS, MARTINEZ = 'LiftModel', 'Martinez et al.'
 RECIPES = {
     OURS: Recipe(),
-    MARTINEZ: Recipe(Martinez, rays=False, gain=1., augment=unchanged, loss=standardised_square,
-                     rate=1e-3, one_cycle=False, settled=1., batch_size=64, clip=1., decay=.96,
+    MARTINEZ: Recipe(Martinez, rays=False, gain=1., virtual=False, loss=standardised_square,
+                     rate=1e-3, one_cycle=False, frozen=1., batch_size=64, clip=1., decay=.96,
                      beta=.999),
     'as students do it': Recipe(LiftModel, standardise=False, rays=False, gain=1.,
-                                augment=unchanged, rate=1e-3, one_cycle=False, settled=1.,
+                                virtual=False, rate=1e-3, one_cycle=False, frozen=1.,
                                 batch_size=64, beta=.999),
-    'without virtual views': Recipe(augment=unchanged),
-    'without crossed poses': Recipe(augment=partial(augment, crossed=False)),
-    'without noise': Recipe(augment=partial(augment, noise=0)),
+    'without virtual views': Recipe(virtual=False),
+    'without crossed poses': Recipe(crossed=False),
+    'without noise': Recipe(noise=0.),
     'without rays': Recipe(rays=False),
     'without standardisation': Recipe(standardise=False, rays=False),
     'without the one cycle': Recipe(one_cycle=False, rate=1e-3),
-    'with statistics of batches': Recipe(settled=1.),
+    'with statistics of batches': Recipe(frozen=1.),
     'with a first gain of 1': Recipe(gain=1.),
     'with squared error': Recipe(loss=square),
     'with dropout 0.1': Recipe(partial(LiftModel, dropout=.1)),
     'with batches of 64': Recipe(batch_size=64, rate=1e-3)}
 
 
-def build(recipe: Recipe, poses: Poses) -> LiftModel:
-    """The network of a recipe with the statistics that it takes."""
-    model = recipe.network().to(poses.joint_2d.device)
-    model.in_bfloat16 = has_bfloat16(poses.joint_2d.device)
+def build(recipe: Recipe, poses: dict) -> LiftModel:
+    """Make the network of a recipe with the statistics that it takes."""
+    joint_2d, joint_3d = poses['joint_2d'], poses['joint_3d']
+    model = recipe.network().to(joint_2d.device)
+    model.in_bfloat16 = has_bfloat16(joint_2d.device)
     for block in model.blocks:
         nn.init.constant_(block.layers[-3].weight, recipe.gain)
     if recipe.standardise:
-        model.fit(poses.joint_2d, poses.joint_3d)
+        model.fit(joint_2d, joint_3d)
         if not recipe.rays:
             model.inverse_focal.zero_()
-            model.mean_out.copy_(poses.joint_3d.flatten(1).mean(dim=0))
-            model.std_out.copy_(poses.joint_3d.flatten(1).std(dim=0, correction=0))
+            model.mean_out.copy_(joint_3d.flatten(1).mean(dim=0))
+            model.std_out.copy_(joint_3d.flatten(1).std(dim=0, correction=0))
     return model
 
 
-def optimise(recipe: Recipe, epochs: int, model: LiftModel, lr: float, n_steps: int) -> tuple:
-    """Optimiser and scheduler of a recipe, for `fit`."""
+def make_optimiser(recipe: Recipe, model: LiftModel, poses: dict, epochs: int) -> dict:
+    """Return `optimiser` and `scheduler` of a recipe, for `fit`."""
     if recipe.one_cycle:
-        return one_cycle(model, lr, n_steps)
-    optimiser = torch.optim.Adam(model.parameters(), lr, betas=(.9, recipe.beta), fused=True)
+        return one_cycle(model, recipe.rate, poses, epochs, recipe.batch_size)
+    optimiser = torch.optim.Adam(model.parameters(), recipe.rate, betas=(.9, recipe.beta),
+                                 fused=True)
 
     def clip(*_):
         clip_grad_norm_(model.parameters(), recipe.clip)
 
     if recipe.clip < float('inf'):
         optimiser.register_step_pre_hook(clip)
-    return optimiser, ExponentialLR(optimiser, recipe.decay ** (n_steps / epochs / 100_000))
+    n_steps = len(poses['joint_2d']) // recipe.batch_size  # of an epoch
+    return {'optimiser': optimiser,
+            'scheduler': ExponentialLR(optimiser, recipe.decay ** (n_steps / 100_000))}
 
 
-def train(recipe: Recipe, poses: Poses, epochs: int, seed: int):
-    """Trains by a recipe; yields the model after each epoch, and the seconds of all so far."""
+def train(recipe: Recipe, poses: dict, epochs: int, seed: int):
+    """Train by a recipe; yield the model after each epoch, and the seconds of all so far."""
     torch.manual_seed(seed)
     model, seconds = build(recipe, poses), 0.
-    for row, _ in fit(model, poses, epochs, recipe.batch_size, recipe.rate, recipe.loss,
-                      recipe.augment, optimise=partial(optimise, recipe, epochs),
-                      settled=recipe.settled):
-        seconds += len(poses) / row['poses_per_s']
+    bones = find_bones(poses['joint_3d'].cpu().numpy()) if recipe.crossed else ()
+    for row in fit(model, poses, **make_optimiser(recipe, model, poses, epochs), loss=recipe.loss,
+                   augment=partial(augment, bones=bones, noise=recipe.noise) if recipe.virtual
+                   else None, epochs=epochs, batch_size=recipe.batch_size, frozen=recipe.frozen):
+        seconds += len(poses['joint_2d']) / row['poses_per_s']
         yield model, seconds
 
 
@@ -179,20 +187,21 @@ def measure(args: argparse.Namespace, plan: list) -> dict:
         for row, epochs, seed in plan}
 
 
-def errors(model: LiftModel, test_set: Poses) -> list[float]:
-    """MPJPE, as the points are and with noise."""
-    noise = torch.randn(test_set.joint_2d.shape, generator=torch.Generator().manual_seed(9))
-    noisy = test_set.joint_2d + TEST_NOISE * noise.to(test_set.joint_2d.device)
-    return [cal_mpjpe(model.lift(points), test_set.truth).item()
-            for points in (test_set.joint_2d, noisy)]
+def errors(model: LiftModel, test_set: dict) -> list[float]:
+    """Return MPJPE of exact points and of points with noise."""
+    joint_2d = test_set['joint_2d']
+    noise = torch.randn(joint_2d.shape, generator=torch.Generator().manual_seed(9))
+    noisy = joint_2d + TEST_NOISE * noise.to(joint_2d.device)
+    return [cal_mpjpe(model.lift(points), test_set['truth']).item()
+            for points in (joint_2d, noisy)]
 
 
-def read_poses(args: argparse.Namespace) -> tuple[Poses, Poses]:
-    """All training poses with their cameras, and the test poses."""
+def read_poses(args: argparse.Namespace) -> tuple[dict, dict]:
+    """Return all training poses with their cameras, and the test poses."""
     joints = load(args.data) if args.data else sample(40_000, seed=0)
     test = load(args.test) if args.test else sample(5_000, seed=1)
-    joints, _ = settle_camera(joints)
-    return tuple(as_poses(part, torch.device(args.device)) for part in (joints, test))
+    joints, _ = find_camera(joints)
+    return tuple(as_tensors(part, torch.device(args.device)) for part in (joints, test))
 
 
 def accuracy(args: argparse.Namespace) -> None:
@@ -201,8 +210,8 @@ def accuracy(args: argparse.Namespace) -> None:
     seed = args.seeds[0]
     runs = measure(args, [(row, args.epochs, seed) for seed in args.seeds for row in RECIPES]
                    + [(row, args.long, seed) for row in (OURS, MARTINEZ)])
-    truth = args.test_set.truth
-    mean = cal_mpjpe(args.train_set.joint_3d.mean(dim=0).expand_as(truth), truth)
+    truth = args.test_set['truth']
+    mean = cal_mpjpe(args.train_set['joint_3d'].mean(dim=0).expand_as(truth), truth)
     print(f'\n{"MPJPE on the test set":24}  {args.epochs} epochs, seeds '
           f'{", ".join(map(str, args.seeds))}   points +- {TEST_NOISE}')
     print(f'{"the mean pose":24}  {mean:.5f}')
@@ -268,23 +277,24 @@ def speed(args: argparse.Namespace) -> None:
     float32 and where there is bfloat16 in that too; an epoch without 3D and one of Martinez et al.
     against one of LiftModel."""
     joints = sample(N_EPOCH, seed=0)
-    views, _ = settle_views(joints)
-    (joints, _), (views, _) = settle_camera(joints), settle_camera(views)
-    poses, two_views = (as_poses(part, torch.device('cpu')) for part in (joints, views))
+    views, _ = prepare_views(joints)
+    (joints, _), (views, _) = find_camera(joints), find_camera(views)
+    poses, two_views = (as_tensors(part, torch.device('cpu')) for part in (joints, views))
+    joint_2d, truth = poses['joint_2d'], poses['truth']
     model, ours = LiftModel(dropout=0), RECIPES[OURS]
-    weak = replace(ours, loss=reprojection_loss, augment=partial(augment, crossed=False))
+    weak = replace(ours, loss=reprojection_loss, crossed=False)
 
     def epoch(recipe, poses=poses):
         return lambda: list(train(recipe, poses, 1, seed=0))
 
     print('                   ratio to floor       poses/s  poses/s of the floor')
-    floors = [torch.float32] + [torch.bfloat16] * has_bfloat16(poses.joint_2d.device)
+    floors = [torch.float32] + [torch.bfloat16] * has_bfloat16(joint_2d.device)
     for size, dtype in product(args.batch_size, floors):
         print(f'train, batch {size:4} ', compare(
             epoch(replace(ours, batch_size=size)),
             lambda: products(model, size, N_EPOCH, backward=True, dtype=dtype)), dtype, flush=True)
     print('score, batch 4096 ', compare(
-        lambda: cal_mpjpe(model.lift(poses.joint_2d), poses.truth),
+        lambda: cal_mpjpe(model.lift(joint_2d), truth),
         lambda: products(model, 4096, N_EPOCH, backward=False)), flush=True)
     print('\n                   ratio to LiftModel   poses/s  poses/s of LiftModel')
     print('without 3D        ', compare(epoch(weak, two_views), epoch(ours)), flush=True)
@@ -295,7 +305,7 @@ def speed(args: argparse.Namespace) -> None:
 def whole_process() -> None:
     """Time from the import to the first training step, and peak memory of an epoch."""
     with tempfile.TemporaryDirectory() as folder:
-        save(f'{folder}/poses.pkl', sample(N_POSES, seed=0))
+        save_pickle(f'{folder}/poses.pkl', sample(N_POSES, seed=0))
         root = str(Path(__file__).parent.parent)
         first = [float(subprocess.run([sys.executable, '-c', FIRST_STEP], cwd=folder, check=True,
                                       env=os.environ | {'PYTHONPATH': root},

@@ -27,26 +27,34 @@ import torch
 from matplotlib.lines import Line2D
 from torch import Tensor, nn
 
-from data import (BONES, JOINTS, LIMBS, SUPERVISED, TWO_VIEWS, joints_of, load, project, sample,
-                  settle_camera, settle_views, smallest_rotation, split_blocks, triangulate,
-                  walking)
-from eval import AXIS, TALL, bone_sum, fill_in, lift_points, load_model, visible
+from common.augment import augment
+from common.camera import ROOT, project, smallest_rotation, triangulate
+from common.charts import (BLUE, GREEN, GREY, ORANGE, PINK, TURN, UNIT, animate, draw_joints,
+                           new_figure, save_figure, tidy)
+from common.command import has_bfloat16
+from common.files import Table, write_csv
+from common.people import FACE, GAITS, LENGTHS, forward_kinematics, random_angles, sample
+from common.photo import TALL, fill_in, lift_points, visible
+from common.skeleton import BONES, JOINTS, LIMBS, bone_sum, find_bones, joints_of
+from data import SUPERVISED, TWO_VIEWS, find_camera, load, prepare_views, split_blocks
+from eval import load_model
 from metrics import cal_mpjpe, cal_n_mpjpe, cal_pa_mpjpe
-from model import LiftModel, has_bfloat16
-from plots import (BLUE, GREEN, GREY, ORANGE, PINK, REPORT, TURN, UNIT, Table, animate,
-                   draw_joints, new_figure, save_figure, tidy, write_csv)
-from training import (BATCH_SIZE, RATE, ROOT, Poses, as_poses, augment, fit, image_error,
-                      reprojection_loss, supervised_loss)
+from model import LiftModel
+from plots import REPORT
+from training import (BATCH_SIZE, RATE, as_tensors, fit, image_error, one_cycle, reprojection_loss,
+                      supervised_loss)
 
 CPU = torch.device('cpu')
 
 
-def trained(model: LiftModel, poses: Poses, epochs: int, lr: float = RATE, loss=supervised_loss,
-            augment=augment) -> LiftModel:
-    """The model, trained as training.py does."""
-    model.fit(poses.joint_2d, poses.joint_3d)
+def trained(model: LiftModel, poses: dict, epochs: int, lr: float = RATE, loss=supervised_loss,
+            crossed: bool = True) -> LiftModel:
+    """Train the model as training.py does."""
+    model.fit(poses['joint_2d'], poses['joint_3d'])
     model.in_bfloat16 = has_bfloat16(CPU)
-    for _ in fit(model, poses, epochs, BATCH_SIZE, lr, loss, augment):
+    bones = find_bones(poses['joint_3d'].numpy()) if crossed else ()
+    for _ in fit(model, poses, **one_cycle(model, lr, poses, epochs, BATCH_SIZE), loss=loss,
+                 augment=partial(augment, bones=bones), epochs=epochs):
         pass
     return model
 
@@ -105,7 +113,7 @@ def network(args: argparse.Namespace) -> None:
             model, start = build(variant), time.perf_counter()
             trained(model, train_set, args.epochs, variant.rate)
             seconds = time.perf_counter() - start
-            val, test = (cal_mpjpe(model.lift(part.joint_2d), part.truth).item()
+            val, test = (cal_mpjpe(model.lift(part['joint_2d']), part['truth']).item()
                          for part in (val_set, test_set))
             n_parameters = sum(weights.numel() for weights in model.parameters())
             table.add(key, (val, test, seconds, n_parameters))
@@ -135,12 +143,12 @@ def value_of(question: str, variant: Variant) -> str:
                 'blocks': variant.n_blocks, 'width': variant.hidden_layer}[question])
 
 
-def supervised_sets(args: argparse.Namespace) -> tuple[Poses, Poses, Poses]:
-    """Poses to train on, to validate and to test."""
+def supervised_sets(args: argparse.Namespace) -> tuple[dict, dict, dict]:
+    """Return poses to train on, to validate and to test."""
     joints, test = read(args, SUPERVISED)
     joints = {key: joints[key] for key in (*SUPERVISED, 'focal_len_1') if key in joints}
-    joints, _ = settle_camera(joints)
-    return tuple(as_poses(part, CPU) for part in (
+    joints, _ = find_camera(joints)
+    return tuple(as_tensors(part, CPU) for part in (
         *split_blocks(joints), {key: test[key] for key in SUPERVISED}))
 
 
@@ -200,12 +208,12 @@ def errors(args: argparse.Namespace) -> None:
         train_set, _, test_set = supervised_sets(args)
         torch.manual_seed(args.seeds[0])
         model = trained(LiftModel(dropout=0), train_set, args.epochs)
-        lifted, truth = model.lift(test_set.joint_2d).numpy(), test_set.truth.numpy()
+        lifted, truth = model.lift(test_set['joint_2d']).numpy(), test_set['truth'].numpy()
         parts = split_error(lifted, truth)  # (3, N, J)
         for joint, name in enumerate(JOINTS):
             table.add((args.name, 'joint', name), summary(parts[:, :, joint]))
         parts = parts.mean(axis=2)
-        unusual = distance_to_nearest(truth, train_set.joint_3d.numpy())
+        unusual = distance_to_nearest(truth, train_set['joint_3d'].numpy())
         for chart, values, edges in (
                 ('view', np.abs(facing(truth)), np.linspace(0, 180, 13)),
                 ('unusual', unusual, np.quantile(unusual, np.linspace(0, 1, 11)))):
@@ -249,7 +257,7 @@ def distance_to_nearest(joint_3d: np.ndarray, others: np.ndarray) -> np.ndarray:
         angle = torch.from_numpy(np.radians(facing(joints)))
         sin, cos, none = angle.sin(), angle.cos(), 0 * angle
         turn = torch.stack([cos, none, -sin, none, none + 1, none, sin, none, cos], dim=-1)
-        pose = (torch.from_numpy(joints) - ROOT) @ turn.view(-1, 3, 3).mT
+        pose = torch.from_numpy(joints - ROOT) @ turn.view(-1, 3, 3).mT
         size = pose.square().sum(dim=2).mean(dim=1).sqrt()
         return (pose / size[:, None, None]).flatten(1) / len(JOINTS) ** .5
 
@@ -305,7 +313,7 @@ def weak(args: argparse.Namespace) -> None:
     table = Table(args.plots / 'weak.csv', ('way', 'noise', 'data', 'seed'), ('mpjpe',))
     joints, test = read(args, (*TWO_VIEWS, 'joint_3d'))
     for seed, noise in product(args.seeds, NOISES):
-        train_set, _ = settle_views(noisy(joints, noise, 2 * seed + 1))
+        train_set, _ = prepare_views(noisy(joints, noise, 2 * seed + 1))
         test_set = noisy(test, noise, 2 * seed + 2)
         for way in WAYS:
             key = way, f'{noise:g}', args.name, str(seed)
@@ -331,31 +339,30 @@ def noisy(joints: dict, noise: float, seed: int) -> dict:
 
 
 def learnt(way: str, joints: dict, args: argparse.Namespace, seed: int) -> LiftModel:
-    """A LiftModel trained on a dictionary of `settle_views` in one of WAYS.
+    """Train a LiftModel on a dictionary of `prepare_views` in one of WAYS.
 
-    Who lifts a second view does so of every other sample, and has two thirds of the epochs.
+    Methods that also lift view 2 do so for every other sample and train for 2/3 of the epochs, so
+    all make as many lifts.
     """
     supervised = way == 'supervised'
     joints = {key: array for key, array in joints.items()
               if key != ('triangulated' if supervised else 'joint_3d')}
-    joints, _ = settle_camera(joints)
+    joints, _ = find_camera(joints)
     torch.manual_seed(seed)
-    return trained(LiftModel(dropout=0), as_poses(joints, CPU),
+    return trained(LiftModel(dropout=0), as_tensors(joints, CPU),
                    args.epochs if 'agreement' in way else args.epochs * 3 // 2,
-                   loss=supervised_loss if supervised else partial(loss_of, way),
-                   augment=partial(augment, crossed=supervised))
+                   loss=LOSSES[way], crossed=supervised)
 
 
-def loss_of(way: str, model: LiftModel, batch: Poses) -> Tensor:
-    """The loss of one of WAYS without 3D; that of training.py is 'reprojection, agreement'."""
-    def error(pose, batch):
-        if way.startswith('reprojection'):
-            return image_error(pose, batch)
-        return cal_mpjpe(pose, (batch.joint_3d - ROOT) @ batch.turn)
+def one_view_reprojection(model: LiftModel, poses: dict) -> Tensor:
+    """Reproject the lifts of view 1 alone onto both views."""
+    root = poses['joint_3d'].new_tensor(ROOT)
+    return image_error((model(poses['joint_2d']) - root) @ poses['turn'], poses)
 
-    if 'agreement' in way:
-        return reprojection_loss(model, batch, error)
-    return error((model(batch.joint_2d) - ROOT) @ batch.turn, batch)
+
+# the target of 'triangulation' is the triangulated pose
+LOSSES = {'supervised': supervised_loss, 'triangulation': supervised_loss,
+          'reprojection': one_view_reprojection, 'reprojection, agreement': reprojection_loss}
 
 
 def draw_weak(errors: dict, path) -> None:
@@ -433,11 +440,11 @@ def photographed(joint_3d: np.ndarray, points: np.ndarray | None) -> tuple[np.nd
     rng, n = np.random.default_rng(9), len(joint_3d)
     aside = rng.uniform(-.5, .5, (n, 2)) * (1, 9 / 16) / rng.uniform(.7, 2, (n, 1))
     ray = np.insert(aside, 2, -1, axis=1)
-    turn = smallest_rotation(ray / np.linalg.norm(ray, axis=1, keepdims=True), AXIS)
-    metres = HEIGHT * TALL / bone_sum(joint_3d - AXIS)
-    truth, points = ((part - AXIS) * metres @ turn for part in (joint_3d, points))
+    turn = smallest_rotation(ray / np.linalg.norm(ray, axis=1, keepdims=True), ROOT)
+    metres = HEIGHT * TALL / bone_sum(joint_3d - ROOT)
+    truth, points = ((part - ROOT) * metres @ turn for part in (joint_3d, points))
     distance = np.exp(rng.uniform(np.log(2), np.log(20), (n, 1, 1)))
-    joints, points = (project(part + distance * AXIS @ turn, np.ones(2))
+    joints, points = (project(part + distance * ROOT @ turn, np.ones(2))
                       for part in (truth, points))
     return truth, joints, points, distance
 
@@ -459,12 +466,26 @@ def seen_as(shown: str, joints: np.ndarray, points: np.ndarray, distance: np.nda
 
 # ---- pictures -----------------------------------------------------------------------------------
 
+def walking(n: int, stride: float = 1.) -> np.ndarray:
+    """Return joints (n, 15, 3) in metres about the root of a person who takes two steps towards the
+    camera and to its left; with a stride of 0 the person stands, the arms a little away."""
+    angles = {name: 0 * angle for name, angle in random_angles(np.random.default_rng(0), n).items()}
+    lengths = {name: np.full(n, .87 * markers) for name, (markers, *_) in LENGTHS.items()}
+    thigh, knee = (stride * np.interp(np.arange(n) / n + [[0], [.5]], np.arange(10) / 10, curve,
+                                      period=1) for curve in GAITS[0][:2])
+    angles['yaw'] += 35 * stride
+    angles |= {'hip': thigh, 'knee': knee, 'elbow': 25 * stride + 0 * knee,
+               'plane': 75 * stride + 0 * knee,
+               'elevation': thigh[::-1] - 10 * stride + 35 * (1 - stride)}
+    return forward_kinematics(angles, lengths, np.tile(FACE, (n, 1, 1)))[:, :15]
+
+
 def pictures(args: argparse.Namespace) -> None:
     """The joints with their numbers, and someone who walks, lifted."""
     stands = np.vstack([walking(1, stride=0)[0], (0, 0, 0)])
     draw_joints(stands[:, :2], BONES, (*JOINTS, 'root, not in the array'),
                 args.plots / 'joints.png')
-    points = project(walking(TURN) / 4.5 + AXIS, np.full(2, 1.1475))
+    points = project(walking(TURN) / 4.5 + ROOT, np.full(2, 1.1475))
     animate(points, load_model(args.weights).lift(points), BONES, JOINTS,
             args.plots / 'turning.gif')
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from common.files import filled, markdown, spread
 from plots import REPORT
 from plots.benchmark import MARTINEZ, OURS, RECIPES
 from plots.experiments import QUESTIONS, SHOWN, WAYS, Variant, value_of
@@ -19,16 +20,6 @@ COMMAND = 'python -m plots.tables'
 def read(name: str) -> list[dict]:
     with open(REPORT / name, newline='') as file:
         return list(csv.DictReader(file))
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """In Markdown."""
-    lines = [head, ['---'] * len(head), *rows]
-    return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
-
-
-def spread(values, digits: int = 5) -> str:
-    return f'{np.mean(values):.{digits}f} ± {np.std(values):.{digits}f}'
 
 
 def last_epoch(row: str, epochs: int) -> np.ndarray:
@@ -48,7 +39,7 @@ def baseline() -> str:
     for row in (OURS, MARTINEZ):
         (mpjpe, noisy), = last_epoch(row, 40)
         rows.append([f'{row}, 40 epochs, seed 0', f'{mpjpe:.5f}', f'{noisy:.4f}'])
-    return table(['', 'exact 2D joints', 'noise 0.005'], rows)
+    return markdown(['', 'exact 2D joints', 'noise 0.005'], rows)
 
 
 def network() -> str:
@@ -68,7 +59,7 @@ def network() -> str:
             time = seconds.min() / default[:, 2].min()
             rows.append([question * (variant == variants[0]), label, spread(val), spread(test),
                          f'{time:.1f}', f'{parameters[0] / 1e6:.1f}'])
-    return table(['question', 'variant', 'validation', 'test', 'time', 'million weights'], rows)
+    return markdown(['question', 'variant', 'validation', 'test', 'time', 'million weights'], rows)
 
 
 def weak() -> str:
@@ -77,7 +68,7 @@ def weak() -> str:
     for line in read('weak.csv'):
         values.setdefault((line['way'], line['noise']), []).append(float(line['mpjpe']))
     noises = list(dict.fromkeys(noise for _, noise in values))
-    return table(['', *(f'noise {noise}' if noise != '0' else 'exact' for noise in noises)],
+    return markdown(['', *(f'noise {noise}' if noise != '0' else 'exact' for noise in noises)],
                  [[way, *(spread(values[way, noise], 4) for noise in noises)] for way in WAYS])
 
 
@@ -92,7 +83,7 @@ def joints() -> str:
                                                                  + values[f'R{name}']) / 2)])
     mean = np.mean(list(values.values()), axis=0)
     rows.append(['all 15 joints', *(f'{value:.4f}' for value in mean)])
-    return table(['', 'error', 'along the ray', 'across it'], rows)
+    return markdown(['', 'error', 'along the ray', 'across it'], rows)
 
 
 def detector() -> str:
@@ -100,23 +91,12 @@ def detector() -> str:
     values = {(line['data'], line['shown']): f'{line["n_mpjpe"]} / {line["pa_mpjpe"]}'
               for line in read('detector.csv')}
     people = list(dict.fromkeys(data for data, _ in values))
-    return table(['', *people], [[shown, *(values[data, shown] for data in people)]
+    return markdown(['', *people], [[shown, *(values[data, shown] for data in people)]
                                  for shown in SHOWN])
 
 
 TABLES = {'baseline': baseline, 'network': network, 'weak': weak, 'joints': joints,
           'detector': detector}
-
-
-def filled(text: str, tables: dict, command: str) -> str:
-    """The text with each table between its markers made anew; ValueError for a missing marker."""
-    for name, make in tables.items():
-        start, end = f'<!-- {name}: {command} -->\n', f'<!-- end of {name} -->'
-        if not text.count(start) == text.count(end) == 1:
-            raise ValueError(f'found no markers of table {name}, expected {start}{end}')
-        before, _, rest = text.partition(start)
-        text = before + start + make() + '\n' + end + rest.partition(end)[2]
-    return text
 
 
 if __name__ == '__main__':

@@ -1,12 +1,37 @@
 """What the tests share."""
-import sys
+import os
+import shutil
+import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+os.environ.setdefault('OMP_NUM_THREADS', '1')  # before torch: two threads wait for each other here
+
+from common.files import save_pickle
+from common.people import sample
+
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
 MOCAP = ROOT.parent / 'shared' / 'data' / 'mocap'
+SMALL = ('--device', 'cpu', '--n-blocks', '1', '--hidden-layer', '16', '--epochs', '3',
+         '--batch-size', '32')  # a training of a moment
+
+# someone who faces the camera, so that left is where x grows, and waves with the left hand
+PERSON = {'nose': (960, 330), 'left ear': (990, 322), 'right ear': (930, 322),
+          'left shoulder': (1015, 430), 'right shoulder': (905, 430), 'left elbow': (1070, 380),
+          'right elbow': (890, 535), 'left wrist': (1075, 280), 'right wrist': (885, 630),
+          'left hip': (990, 620), 'right hip': (930, 620), 'left knee': (992, 780),
+          'right knee': (926, 782), 'left ankle': (994, 940), 'right ankle': (922, 942)}
+COCO = """nose, left eye, right eye, left ear, right ear, left shoulder, right shoulder, left elbow,
+right elbow, left wrist, right wrist, left hip, right hip, left knee, right knee, left ankle,
+right ankle"""
+
+
+def person_of(names, confidence=.9):
+    """The person (K, 3) in the order of a format; points that are not needed lie elsewhere."""
+    return np.array([(*PERSON.get(' '.join(name.split()), (7, 7)), confidence)
+                     for name in names.split(',')])
 
 
 def pytest_configure(config):
@@ -15,13 +40,45 @@ def pytest_configure(config):
 
 @pytest.fixture
 def no_charts(monkeypatch):
-    """Charts are empty files: to draw them takes most of the time of many tests."""
-    monkeypatch.setattr('plots.save_figure', lambda figure, path: Path(path).touch())
+    """Make charts empty files: to draw them takes most of the time of many tests."""
+    monkeypatch.setattr('common.charts.save_figure', lambda figure, path: Path(path).touch())
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, no_charts):
+    """A new current directory with 300 poses to train on and 50 to test on."""
+    monkeypatch.chdir(tmp_path)
+    save_pickle('data_train_lift.pkl', sample(300, seed=0))
+    save_pickle('data_test_lift.pkl', sample(50, seed=6))
+    return tmp_path
+
+
+@pytest.fixture
+def fails(capsys):
+    """Call main(options), which must end with status 2; return its one line of error."""
+    def call(main, *options) -> str:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main([*options])
+        error = capsys.readouterr().err
+        assert end.value.code == 2 and error.count('\n') == 1
+        return error
+    return call
+
+
+@pytest.fixture
+def shipped():
+    """The weights of this repository; after a training of your own nothing is known of them."""
+    if shutil.which('git') and subprocess.run(
+            ['git', 'diff', '--quiet', 'HEAD', '--', 'liftModel'], cwd=ROOT,
+            capture_output=True).returncode == 1:
+        pytest.skip('liftModel is not the one of the repository')
+    return ROOT / 'liftModel'
 
 
 @pytest.fixture
 def mocap():
-    """Real motion capture in the lab's format, where it is there."""
+    """Motion capture in the format of the lab, if it is there."""
     if not MOCAP.exists():
         pytest.skip(f'no motion capture in {MOCAP}')
     return MOCAP

@@ -1,3 +1,4 @@
+"""Metrics against slow loops, by hand, and against another algorithm."""
 import numpy as np
 import pytest
 import torch

@@ -1,9 +1,10 @@
+"""LiftModel against its layers in plain numpy."""
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from model import GAIN, LiftModel, pick_device, pick_precision
+from model import GAIN, LiftModel
 
 
 def trained_model(**sizes):
@@ -56,7 +57,7 @@ def test_layers_and_sizes_of_the_handout():
 
 @pytest.mark.parametrize('n_joints', (1, 15, 17))
 def test_both_input_shapes(n_joints):
-    """What comes in flat goes out flat, and float64 is taken too."""
+    """Flat input gives flat output, and float64 is taken too."""
     model = trained_model(output_nodes=3 * n_joints).eval()
     joint_2d = torch.randn(4, n_joints, 2)
     assert model(joint_2d).shape == (4, n_joints, 3)
@@ -114,7 +115,7 @@ def test_fit_standardises():
 
 
 @pytest.mark.parametrize('focal_len', ((1.2, 1.1), (-1.2, 1.1)))
-def test_where_points_are_exact_joints_are_lifted_onto_their_rays(focal_len):
+def test_exact_points_are_lifted_onto_their_rays(focal_len):
     """Whatever depth an untrained network guesses."""
     torch.manual_seed(0)
     joint_3d = .2 * torch.randn(200, 15, 3) - torch.tensor([0, 0, 2.])
@@ -129,7 +130,7 @@ def test_where_points_are_exact_joints_are_lifted_onto_their_rays(focal_len):
                                atol=1e-4, rtol=0)
 
 
-def test_x_and_y_are_learnt_where_no_camera_explains_the_points():
+def test_x_and_y_are_learnt_if_no_camera_explains_the_points():
     """Joints about the root, as in other data: their points say nothing about rays."""
     torch.manual_seed(0)
     joint_2d = torch.randn(500, 15, 2)
@@ -148,7 +149,7 @@ def test_lift_is_in_evaluation_mode_and_leaves_no_trace():
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_only_what_is_inside_the_blocks_is_in_bfloat16():
+def test_only_the_inside_of_the_blocks_is_in_bfloat16():
     model, found = trained_model(dropout=0).train(), {}
     model.in_bfloat16 = True
     for name, layer in model.named_modules():
@@ -164,13 +165,8 @@ def test_only_what_is_inside_the_blocks_is_in_bfloat16():
     exact = model(joint_2d)
     assert not torch.equal(coarse, exact)
     torch.testing.assert_close(coarse, exact, atol=.02, rtol=0)
-
-
-def test_scores_are_in_float32():
-    model, joint_2d = trained_model().train(), torch.randn(8, 15, 2)
-    exact = model.lift(joint_2d)
-    model.in_bfloat16 = True
-    assert torch.equal(model.lift(joint_2d), exact)
+    scored, model.in_bfloat16 = model.lift(joint_2d), True
+    assert torch.equal(model.lift(joint_2d), scored)  # scores are in float32
 
 
 @pytest.mark.parametrize('sizes', ({}, {'n_blocks': 1}, {'n_blocks': 3, 'hidden_layer': 8},
@@ -185,31 +181,8 @@ def test_sizes_are_read_off_the_weights(sizes):
 @pytest.mark.parametrize('state', ({}, [], {'w1.weight': torch.zeros(3, 3)}, 7,
                                    {**trained_model().state_dict(), 'more': torch.zeros(1)},
                                    {**trained_model().state_dict(), 'mean_2d': torch.zeros(5)},
-                                   {**trained_model().state_dict(), 'last.weight': 5},
-                                   {'first.weight': torch.zeros(20_000, 30),
-                                    'last.weight': torch.zeros(45, 20_000), **{
-                                        f'blocks.{n}.a': torch.zeros(0) for n in range(99)}}))
+                                   {**trained_model().state_dict(), 'last.weight': 5}))
 def test_weights_of_another_network_are_refused(state):
-    """The last would take 300 GB, if it were built."""
     with pytest.raises(ValueError, match='no state_dict of a LiftModel') as error:
         LiftModel.from_state_dict(state)
     assert '\n' not in str(error.value)
-
-
-def test_pick_device():
-    assert pick_device('cpu').type == 'cpu'
-    assert pick_device('auto').type == ('cuda' if torch.cuda.is_available() else 'cpu')
-    if not torch.cuda.is_available():
-        with pytest.raises(ValueError, match='found no CUDA device'):
-            pick_device('cuda')
-
-
-@pytest.mark.parametrize('feature', ('avx512_bf16', 'amx_bf16', 'avx2'))
-def test_pick_precision(monkeypatch, feature):
-    monkeypatch.setattr(torch.cpu, 'get_capabilities', lambda: {feature: True})
-    cpu = torch.device('cpu')
-    assert pick_precision('auto', cpu) == ('float32' if feature == 'avx2' else 'bfloat16')
-    assert [pick_precision(name, cpu) for name in ('float32', 'bfloat16')] == ['float32',
-                                                                               'bfloat16']
-    monkeypatch.setattr(torch.cuda, 'is_bf16_supported', lambda including_emulation: False)
-    assert pick_precision('auto', torch.device('cuda')) == 'float32'

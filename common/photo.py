@@ -1,0 +1,146 @@
+"""People of a photograph: from points anywhere in a picture to 3D joints in the camera's frame.
+
+Points are lifted on the plane at distance 1 before the camera, x right, y up. The camera is at the
+origin and looks down -z, y is up.
+"""
+import math
+import sys
+
+import numpy as np
+
+from common.camera import ROOT, project, smallest_rotation
+from common.detector import CONFIDENT, read_people
+from common.files import one_line
+from common.people import sample
+from common.skeleton import JOINTS, POINT_WEIGHTS, bone_sum, joints_of
+
+FEWEST = 9   # people with fewer joints, such as those without hips and legs, are skipped
+ROUNDS = 3   # 1 is 2 mm worse, more than 3 change nothing
+SIZE = .85   # sum of the bones of synthetic people, in distances from the camera to the root
+TALL = 2.23  # the same over their height; legs are 0.491 of the height (Winter, 2009)
+
+
+def lift_file(model, path, image_size, focal: float | None = None,
+              height: float | None = None) -> dict[str, np.ndarray]:
+    """Read a detector's file, lift its people as `lift_people` does, and print a summary.
+
+    Without `focal`, in pixels, it is the diagonal of the picture. Raises OSError or ValueError.
+    """
+    points, kind = read_people(path)
+    focal = focal or math.hypot(*image_size)
+    in_picture = ((points[..., :2] >= 0) & (points[..., :2] <= image_size)).all(axis=2)
+    if in_picture.mean() < .5:
+        print('warning: most points lie outside of the picture; is --image-size W H that of the '
+              'picture?', file=sys.stderr)
+    try:
+        people = lift_people(model, points, image_size, focal, height)
+    except ValueError as error:
+        raise ValueError(f'{path}: {error}') from error
+    seen = people['seen']
+    print(f'{path}: {len(points):,} people of {kind}, focal length {focal:.0f} pixels, '
+          f'{(~seen).sum():,} of {seen.size:,} joints filled in')
+    skipped = ', '.join(map(str, np.setdiff1d(range(len(points)), people['kept'])))
+    if skipped:
+        print(one_line(f'skipped, fewer than {FEWEST} of {len(JOINTS)} joints: person {skipped}'))
+    return people
+
+
+def lift_people(model, points: np.ndarray, image_size, focal: float,
+                height: float | None = None) -> dict[str, np.ndarray]:
+    """Lift people by their points (N, 15, 3) of `read_people`.
+
+    Returns `kept`, the rows of the M people with at least FEWEST joints; which of their joints were
+    `seen` (M, 15); `joint_3d` (M, 15, 3) in metres with the `height` of people, else in units of
+    each root's distance; and the view that the network was shown and its answer, `shown`
+    (M, 15, 2) and `lifted` (M, 15, 3). Raises ValueError if nobody is kept.
+    """
+    joint_2d, seen = to_plane(points, image_size, focal)
+    kept = np.flatnonzero(seen[:, :-1].sum(axis=1) >= FEWEST)
+    if not len(kept):
+        raise ValueError(f'found nobody with {FEWEST} of {len(JOINTS)} joints, expected points '
+                         f'with confidences of at least {CONFIDENT}')
+    joint_3d, shown, lifted = lift_points(model, fill_in(joint_2d[kept], seen[kept]))
+    if height:
+        joint_3d *= height * TALL / bone_sum(joint_3d[:, :-1] - joint_3d[:, -1:])
+    return {'kept': kept, 'seen': seen[kept, :-1], 'joint_3d': joint_3d[:, :-1], 'shown': shown,
+            'lifted': lifted}
+
+
+def to_plane(points: np.ndarray, image_size, focal: float) -> tuple[np.ndarray, np.ndarray]:
+    """Bring points (N, 15, 3) in pixels to joints (N, 16, 2), the root last, and tell which are
+    seen."""
+    plane = (points[..., :2] - np.divide(image_size, 2)) / (focal, -focal)
+    return joints_of(plane), visible(points[..., 2] < CONFIDENT)
+
+
+def visible(hidden: np.ndarray) -> np.ndarray:
+    """Tell which joints and root (N, 16) need none of the hidden points (N, 15)."""
+    return ~(hidden @ (POINT_WEIGHTS.T != 0))
+
+
+def fill_in(joint_2d: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Put the joints (N, 16, 2) that are not `seen` (N, 16) where the others let us expect them.
+
+    That is the conditional mean of a normal distribution. Its mean and covariance are those of
+    synthetic people, brought to the place and the size of the joints that are seen.
+    """
+    people = joints_of(sample(2000, seed=0)['joint_detected'])
+    people = project(people - people[:, -1:] + ROOT, np.ones(2))
+    mean = people.mean(axis=0)
+    covariance = np.cov(people.reshape(len(people), -1).T)
+    covariance += np.tile(np.eye(2), (16, 16))  # the person may be anywhere
+    filled = joint_2d.copy()
+    for row in np.flatnonzero(~seen.all(axis=1)):
+        known, each = seen[row], np.repeat(seen[row], 2)
+        size = max(extent(joint_2d[row, known]) / extent(mean[known]), 1e-9)
+        move = (joint_2d[row, known] / size - mean[known]).mean(axis=0)
+        change = (joint_2d[row] / size - mean - move).ravel()[each]
+        within = covariance[each][:, each] + 1e-6 * np.eye(len(change))
+        change = change @ np.linalg.solve(within, covariance[each][:, ~each])
+        filled[row, ~known] = size * (mean[~known] + move + change.reshape(-1, 2))
+    return filled
+
+
+def extent(points: np.ndarray) -> float:
+    return np.linalg.norm(points - points.mean(axis=0))
+
+
+def lift_points(model, joint_2d: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Lift joints (N, 16, 2), the root last, of people anywhere in a picture, at any distance.
+
+    The camera is turned to the root, which is exact, and moved along its axis until the person is
+    as large as in the training; the depth found so far tells how that changes the perspective.
+    Returns joints (N, 16, 3) in units of the root's distance, and points (N, 15, 2) and joints
+    (N, 15, 3) of the camera that was moved.
+    """
+    # 1. turn to the root
+    rays = np.concatenate([joint_2d, np.full_like(joint_2d[..., :1], -1)], axis=-1)
+    turn = smallest_rotation(rays[:, -1] / np.linalg.norm(rays[:, -1], axis=-1, keepdims=True),
+                             ROOT)
+    plane = project(rays @ turn.mT, np.ones(2))[:, :-1]
+    # 2. lift, and see from the results how far to move
+    focal_len, depth = 1 / model.inverse_focal.cpu().numpy(), np.ones_like(plane[..., :1])
+    pose = np.concatenate([plane, 0 * depth], axis=-1)  # about the root
+    for _ in range(ROUNDS):
+        scale = SIZE / bone_sum(pose).clip(min=1e-9)
+        shown = scale * plane * depth / (1 + scale * (depth - 1))
+        lifted = model.lift(focal_len * shown)
+        pose = (lifted - ROOT) / scale
+        depth = (1 - pose[..., 2:]).clip(min=.2)
+    joint_3d = np.concatenate([pose, find_root(pose)], axis=1) + ROOT
+    return joint_3d @ turn, shown, lifted
+
+
+def find_root(pose: np.ndarray) -> np.ndarray:
+    """Find the root (N, 1, 3) of poses (N, 15, 3): above the hips and behind them, the farther the
+    wider the shoulders are for the trunk. Fitted to synthetic people."""
+    right_hip, left_hip, left, right = (pose[:, JOINTS.index(name)] for name in (
+        'RHip', 'LHip', 'LShoulder', 'RShoulder'))
+    hips = (right_hip + left_hip) / 2
+    up = (left + right) / 2 - hips
+    size = np.linalg.norm(up, axis=-1, keepdims=True)
+    ahead = np.cross(left_hip - right_hip, up)
+    ahead *= size / np.linalg.norm(ahead, axis=-1, keepdims=True).clip(min=1e-9)
+    wide = np.linalg.norm(left - right, axis=-1, keepdims=True) / size.clip(min=1e-9)
+    wide = wide.clip(.4, 1.1)
+    return (hips + (.29 * wide - .065) * up + (.106 - .257 * wide) * ahead)[:, None]

@@ -1,0 +1,114 @@
+"""The state of an unfinished training, from which --resume ends with the same bits."""
+import argparse
+import io
+import os
+import warnings
+from pathlib import Path
+
+import torch
+
+from common.command import Parser
+from common.files import atomic, one_line
+
+FREE = 'out', 'plots', 'device', 'workers', 'resume'  # options that may change on --resume
+
+
+def save_tensors(path, values) -> None:
+    """torch.save, whole or not at all; raises OSError that names the path."""
+    buffer = io.BytesIO()  # torch.save itself raises RuntimeError if the disk is full
+    torch.save(values, buffer)
+    with atomic(path) as file:
+        file.write(buffer.getbuffer())
+
+
+def load_tensors(path, expected: str):
+    """torch.load without trust in the file; raises OSError or ValueError that says what was
+    `expected`."""
+    try:
+        with warnings.catch_warnings(action='ignore'):  # torch may warn before it refuses a file
+            return torch.load(path, map_location='cpu', weights_only=True)
+    except OSError as error:
+        raise type(error)(f'{path}: {error.strerror}, expected {expected}') from error
+    except Exception as error:  # torch.load may raise any exception on a malformed file
+        raise ValueError(f'{path}: found no checkpoint of plain tensors, expected '
+                         f'{expected}') from error
+
+
+def state_path(out) -> Path:
+    """Return the file of the state, beside the weights."""
+    return Path(f'{out}.state')
+
+
+def save_state(args: argparse.Namespace, parts: dict, history: list) -> None:
+    """Save options, history, random numbers and the state_dict of each part (model, ...)."""
+    random = {'cpu': torch.get_rng_state()}
+    if torch.cuda.is_available():
+        random['cuda'] = torch.cuda.get_rng_state()
+    save_tensors(state_path(args.out), {
+        'options': options_of(args), 'history': history, 'random': random,
+        'parts': {name: part.state_dict() for name, part in parts.items()}})
+
+
+def options_of(args: argparse.Namespace) -> dict:
+    """Return the options that decide what is learnt, as plain values."""
+    return {name: str(value) if isinstance(value, Path) else value
+            for name, value in vars(args).items() if name not in FREE}
+
+
+def parse(parser: Parser, argv: list, complete) -> tuple[argparse.Namespace, dict | None]:
+    """Parse the options; with --resume read the state too, whose options become the defaults.
+
+    complete(args) checks the options and fills in defaults that depend on others. Raises ValueError
+    for a missing or damaged state, and for options that differ from its own.
+    """
+    args, state = parser.parse_args(argv), None
+    path = state_path(args.out)
+    if args.out.is_dir():
+        raise ValueError(f'--out: found the folder {args.out}, expected a file')
+    if args.resume:
+        state = load_state(path)
+        parser.set_defaults(**state['options'])
+        args = parser.parse_args(argv)
+    elif path.exists() and os.environ.get('RANK', '0') == '0':
+        print(f'note: {path} of an unfinished training will be replaced; --resume goes on')
+    complete(args)
+    for name, value in options_of(args).items():
+        if state and state['options'].get(name) != value:
+            raise ValueError(f'--{name.replace("_", "-")}: found {value}, expected '
+                             f'{state["options"].get(name)} as in {path}')
+    return args, state
+
+
+def load_state(path: Path) -> dict:
+    """Read what `save_state` wrote. Raises ValueError for a missing file or another one."""
+    if not path.exists():
+        raise ValueError(f'--resume: found no {path}, expected the state of an unfinished training')
+    state = load_tensors(path, 'the state of a training')
+    missing = {'options', 'history', 'random', 'parts'} - set(state)
+    if missing:
+        raise ValueError(f'{path}: found no {", ".join(sorted(missing))}, expected the state of a '
+                         f'training; start anew without --resume')
+    return state
+
+
+def restore(parts: dict, state: dict) -> list:
+    """Set parts and random numbers to a state; return its history. Raises ValueError if the state
+    is not of these parts."""
+    try:
+        for name, part in parts.items():
+            part.load_state_dict(state['parts'][name])
+        torch.set_rng_state(state['random']['cpu'])
+        if torch.cuda.is_available() and 'cuda' in state['random']:
+            torch.cuda.set_rng_state(state['random']['cuda'])
+    except (LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f'--resume: found the state of another training ({one_line(error)}); '
+                         f'start anew without it') from error
+    return state['history']
+
+
+def what_is_left(out, program: str = 'training.py') -> str:
+    """Say what an interrupted training leaves."""
+    if state_path(out).exists():
+        return (f'{state_path(out)} holds all finished epochs; to go on: python {program} '
+                f'--resume --out {out}')
+    return f'no epoch is kept; only a finished training writes {out}'
