@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from common.camera import (ROOT, face_root, fit_focal, project, ray_angle, ray_gap, spread,
-                           triangulate)
+from common.axes import check_root, find_focal, some_rows, wrong_distance, wrong_people
+from common.camera import project, spread
 from common.files import numbers, one_line, save_pickle
 from common.people import sample
 from common.pickles import read_pickle
@@ -21,7 +21,6 @@ N_TRAIN, N_TEST = 32_000, 5_000  # synthetic poses
 WIDTHS = {'joint_2d_1': 2, 'joint_2d_2': 2, 'joint_3d': 3, 'joint_detected': 3, 'rot': 9,
           'transl': 3, 'focal_len_1': 2, 'focal_len_2': 2}
 SUPERVISED = ('joint_2d_1', 'joint_3d')
-TWO_VIEWS = ('joint_2d_1', 'joint_2d_2', 'rot', 'transl', 'focal_len_1', 'focal_len_2')
 
 
 # ---- the dictionary -----------------------------------------------------------------------------
@@ -45,8 +44,10 @@ def check(raw: dict, need) -> dict[str, np.ndarray]:
     """Check a dictionary as `load` does; raises ValueError without the file's name."""
     for key in need:
         if key not in raw:
+            hint = '; two views are learnt from with --weak' * (
+                key == 'joint_3d' and {'rot', 'transl'} <= set(raw))
             raise ValueError(f'key {key} is missing: found {", ".join(map(str, raw)) or "none"}, '
-                             f'expected {", ".join(need)}')
+                             f'expected {", ".join(need)}{hint}')
     data = {}
     for key in WIDTHS:  # joint_2d_1 is the first
         if key in raw:
@@ -116,66 +117,17 @@ def split_blocks(data: dict) -> tuple[dict, dict]:
                  for rows in (~held_out, held_out))
 
 
-# ---- the camera: which way the axes of a file point ---------------------------------------------
-
-def find_sign(data: dict) -> np.ndarray:
-    """Find the signs (2,) of the file's axes x and y.
-
-    They are those that reproject joint_3d or, without it, those with which the rays of the two
-    views meet.
-    """
-    if 'joint_3d' in data:
-        return np.where(fit_focal(data['joint_3d'], data['joint_2d_1']) < 0, -1, 1)
-    signs = np.array([(1, 1), (1, -1), (-1, 1), (-1, -1)])
-    return min(signs, key=lambda sign: np.median(ray_gap(with_signs(data, sign))))
-
-
-def with_signs(views: dict, sign: np.ndarray) -> dict:
-    """Return the views with focal lengths of these signs (2,)."""
-    return views | {key: views[key] * sign.astype(np.float32)
-                    for key in ('focal_len_1', 'focal_len_2')}
-
-
-def find_focal(data: dict) -> np.ndarray:
-    """Return signed focal lengths (N, 2) of view 1.
-
-    They are the file's own or, if it has none that reprojects about as well, fitted to all samples.
-    """
-    fitted = fit_focal(data['joint_3d'], data['joint_2d_1']).astype(np.float32)
-    fitted = np.tile(fitted, (len(data['joint_3d']), 1))
-    own = np.copysign(data.get('focal_len_1', fitted), fitted)
-
-    def error(focal):
-        return np.median(np.abs(project(data['joint_3d'], focal) - data['joint_2d_1']))
-
-    return own if error(own) <= 1.1 * error(fitted) else fitted
-
-
-def check_root(joint_3d: np.ndarray) -> None:
-    """Raise ValueError if joints (N, J, 3) contain the root, or it is not at (0, 0, -1)."""
-    joint_3d = joint_3d[::len(joint_3d) // 10_000 + 1]
-    depth, extent = -np.median(joint_3d[..., 2]), np.ptp(joint_3d[..., :2], axis=1).mean()
-    if not .75 < depth < 1.33:
-        seems = ('in the frame of OpenCV (y down, z forward): multiply y and z by -1'
-                 if -1.33 < depth < -.75 else
-                 'about the root: divide by its distance from the camera, turn y up and z to the '
-                 'camera, then add (0, 0, -1)'
-                 if abs(depth) < extent else 'in another unit: divide by the distance of the root')
-        raise ValueError(f'key joint_3d: found joints at a depth of {depth:.3g} (median), expected '
-                         f'about 1, with the root at (0, 0, -1); they seem to be {seems}')
-    at_root = np.quantile(np.linalg.norm(joint_3d - ROOT, axis=-1), .95, axis=0) < 1e-3
-    if at_root.any():
-        raise ValueError(f'found joint {at_root.argmax()} always at (0, 0, -1), it is the root: '
-                         f'it has no error, expected it left out of all keys')
-
+# ---- the camera ---------------------------------------------------------------------------------
 
 def find_camera(data: dict) -> tuple[dict, str]:
     """Find how camera 1 projects the joints; return the data with it, and a summary.
 
     Takes arrays of `load` or of `prepare_views`. Sets signed focal_len_1 and adds the `residual`
-    (N, J, 2) that the camera leaves of joint_2d_1. Drops samples whose residual exceeds half the
-    spread of the points, if they are at most 5 %; if there are more, no camera explains the points
-    and there is no `residual`. Raises ValueError as `check_root` does.
+    (N, J, 2) that the camera leaves of joint_2d_1. Drops samples whose root is not at distance
+    about 1, and those whose residual exceeds half the spread of the points, if either are at most
+    5 %. If there are more of the latter, no camera explains the points and there is no `residual`.
+    Raises ValueError as `check_root` does, for more of the former, and for people who are upside
+    down or mirrored.
     """
     joint_3d, joint_2d = data.get('triangulated', data.get('joint_3d')), data['joint_2d_1']
     with np.errstate(all='ignore'):  # joints in the plane of the camera, points at 1e20
@@ -186,94 +138,23 @@ def find_camera(data: dict) -> tuple[dict, str]:
         error = np.sqrt(np.square(residual).mean(axis=(1, 2)))
         good = error < .5 * spread(joint_2d)
         distance = np.linalg.norm(residual, axis=-1)
-    explained, (fx, fy) = good.mean() >= .95, np.median(data['focal_len_1'], axis=0)
-    summary = f'x = {fx:.4f} X / -Z, y = {fy:.4f} Y / -Z, mean reprojection error '
+    far, (fx, fy) = wrong_distance(joint_3d), np.median(data['focal_len_1'], axis=0)
+    if far.mean() > .05:
+        raise ValueError(f'key joint_3d: found {far.sum()} of {len(far)} samples whose root is not '
+                         f'at distance about 1, the first in row {far.argmax()}')
+    wrong = wrong_people(joint_3d, (fx, fy))
+    if wrong:
+        raise ValueError(f'keys joint_3d, joint_2d_1: found {wrong}, expected x right and y up in '
+                         f'joint_3d')
+    explained = good.mean() >= .95
+    keep = ~far & good if explained else ~far
+    summary = (f'x = {fx:.4f} X / -Z, y = {fy:.4f} Y / -Z, mean reprojection error '
+               f'{distance[keep].mean():.1e}')
     if not explained:
-        return data, f'{summary}{distance.mean():.1e}; too large, so there are no virtual views'
-    summary += f'{distance[good].mean():.1e}'
-    if not good.all():
-        summary += (f'; {(~good).sum()} samples that it does not explain left out, the first in '
-                    f'row {good.argmin()}')
-    return {key: array[good] for key, array in (data | {'residual': residual}).items()}, summary
-
-
-# ---- two views ----------------------------------------------------------------------------------
-
-LEAST_ANGLE = 2.  # degrees between the views of a sample
-MOST_GAP = .2     # between the rays of a joint, over the spread of the joints
-
-
-@np.errstate(over='ignore', invalid='ignore')  # points at 1e20, which find_camera drops
-def prepare_views(data: dict) -> tuple[dict, str]:
-    """Normalise two-view data: signs, unit of transl, camera 2 facing the root.
-
-    Takes TWO_VIEWS and any other key; never reads joint_3d. Returns the samples whose rays give
-    depth, with their `triangulated` joints (N, J, 3) and camera 2 as in `face_root`, and a summary.
-    Raises ValueError for views that are alike, that do not belong together, or of varying unit.
-    """
-    # 1. the signs of the axes with which rays meet, and the depth where they do, in some samples
-    some = {key: data[key][::len(data['rot']) // 4000 + 1] for key in TWO_VIEWS}
-    sign, gap, depths = meeting(some)
-    data = with_signs(data, sign)
-    # 2. refuse views that give no depth; drop a few such samples
-    angle = ray_angle(data)
-    check_views(some, np.median(angle), gap, depths)
-    keep = angle > LEAST_ANGLE
-    data = {key: array[keep] for key, array in data.items()}
-    # 3. the root is at distance 1, so the depth of the joints is the unit of transl
-    unit = np.median(depths)
-    unit = 1 if abs(unit - 1) < .05 else unit
-    data['transl'] = data['transl'] / np.float32(unit)
-    # 4. joints are where the rays meet, and camera 2 looks at the root
-    data = face_root(data | {'triangulated': triangulate(data)})
-
-    summary = (f'{np.median(angle):.0f} degrees to each other, rays meet within {gap:.1g} of the '
-               f'spread of the joints (medians), signs {sign[0]:+} {sign[1]:+}')
-    summary += f'; transl divided by its unit, {unit:.4g}' if unit != 1 else ''
-    summary += f'; {(~keep).sum()} samples of nearly parallel rays left out' * (not keep.all())
-    return data, summary
-
-
-def meeting(views: dict) -> tuple[np.ndarray, float, np.ndarray]:
-    """Return the signs of the axes, the median gap between rays over the spread of the joints, and
-    the mean depth (N,) at which rays meet."""
-    sign = find_sign(views)
-    views = with_signs(views, sign)
-    depths = -triangulate(views)[..., 2].mean(axis=1)
-    image = views['joint_2d_1'] / views['focal_len_1'][:, None]
-    size = spread(image) * abs(np.median(depths))
-    return sign, np.median(ray_gap(views)) / max(size, 1e-12), depths
-
-
-def check_views(views: dict, angle: float, gap: float, depths: np.ndarray) -> None:
-    """Raise ValueError for views that give no depth, do not meet, or are of varying unit."""
-    low, middle, high = np.quantile(depths, (.25, .5, .75))
-    if angle <= LEAST_ANGLE:
-        raise ValueError(f'keys rot, transl: found rays at {angle:.2g} degrees to each other '
-                         f'(median), expected more than {LEAST_ANGLE:g}: rays so nearly parallel '
-                         f'give no depth')
-    if gap > MOST_GAP or not middle > 0:
-        where = ('behind the camera or in it' if gap <= MOST_GAP else
-                 f'only within {gap:.2g} times the spread of the joints (median)')
-        raise ValueError(f'keys rot, transl: found rays of the two views that meet {where}, '
-                         f'expected V2 = R V1 + t{other_reading(views)}')
-    if high - low > .1 * middle:
-        raise ValueError(f'key transl: found joints {low:.3g} to {high:.3g} from the camera (half '
-                         f'of the samples), expected the distance of the root as unit in each')
-
-
-def other_reading(views: dict) -> str:
-    """Name a way to read rot and transl with which rays would meet before the camera, if any."""
-    rot, transl = views['rot'].reshape(-1, 3, 3), views['transl']
-    transposed, down = rot.mT.reshape(-1, 9), np.float32([1, -1, -1])
-    opencv = (down[:, None] * rot * down).reshape(-1, 9), down * transl
-    for name, r, t in (('rot transposed', transposed, transl),
-                       ('transl of the other sign', views['rot'], -transl),
-                       ('both from the frame of OpenCV (y and z times -1)', *opencv),
-                       ('rot and transl from view 2 to view 1', transposed,
-                        -np.vecmat(transl, rot)),
-                       ('transl from view 2 to view 1', views['rot'], -np.matvec(rot, transl))):
-        (mirrored, _), gap, depths = meeting(views | {'rot': r, 'transl': t})
-        if gap <= MOST_GAP and np.median(depths) > 0 and mirrored > 0:
-            return f'; with {name} they would meet within {gap:.1g}'
-    return ''
+        summary += '; too large, so there are no virtual views'
+    else:
+        data = data | {'residual': residual}
+    if not keep.all():
+        rows = data.get('row', np.arange(len(keep)))[~keep]
+        summary += f'; {len(rows)} samples left out that do not fit, rows {some_rows(rows)}'
+    return {key: array[keep] for key, array in data.items()}, summary

@@ -12,12 +12,14 @@ import numpy as np
 import torch
 
 from common import charts
-from common.command import Parser, add_device, bounded, exit_status, pick_device
+from common.axes import check_root, some_rows, wrong_distance, wrong_people
+from common.camera import fit_focal
+from common.command import Parser, add_device, bounded, exit_status, keep_inputs, pick_device
 from common.files import atomic
 from common.photo import lift_file
 from common.skeleton import BONES, JOINTS, find_bones
 from common.states import load_tensors
-from data import TEST_FILE, check_root, find_sign, load, make_people
+from data import TEST_FILE, load, make_people
 from metrics import cal_joint_error, cal_mpjpe, cal_n_mpjpe, cal_pa_mpjpe, cal_pck
 from model import LiftModel
 
@@ -26,11 +28,14 @@ FAR = 3.       # standard deviations from the training's 2D joints that call for
 
 
 def load_model(path, device='cpu') -> LiftModel:
-    """Read the state_dict of a LiftModel of any size, ready to lift.
+    """Read the state_dict of a LiftModel of any size, or a training's state, ready to lift.
 
     Raises OSError for a file that cannot be opened, ValueError for anything but such weights.
     """
     state = load_tensors(path, 'the state_dict of a LiftModel')
+    for key in ('model_state_dict', 'state_dict', 'parts', 'model'):  # as others wrap it, and we do
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
     try:
         return LiftModel.from_state_dict(state).to(device).eval()
     except ValueError as error:
@@ -40,42 +45,44 @@ def load_model(path, device='cpu') -> LiftModel:
 # ---- the score ----------------------------------------------------------------------------------
 
 def score(args: argparse.Namespace) -> None:
-    """Lift the poses of a file; save, score and draw them."""
+    """Lift the poses of a file; save, draw and score them."""
     device = pick_device(args.device)
     model = load_model(args.model, device)
     if args.data == Path(TEST_FILE):
         make_people()
     poses = read_poses(args.data, model, args.model)
-    joint_2d, truth = torch.from_numpy(poses['joint_2d_1']), poses.get('joint_3d')
+    joint_2d, truth = poses['joint_2d_1'], poses.get('joint_3d')
     warn_if_far(joint_2d, model)
     args.plots.mkdir(parents=True, exist_ok=True)
-    predicted = model.lift(joint_2d.to(device)).cpu().numpy()
+    predicted = model.lift(torch.from_numpy(joint_2d).to(device)).cpu().numpy()
     save_joints(predicted, args.predict)
 
     bones = find_bones(predicted if truth is None else truth, known=BONES)
     names = JOINTS if bones == BONES else None
+    labels = names or [f'joint {number}' for number in range(predicted.shape[1])]
     if truth is None:
-        print(f'{args.data}: no joint_3d, so {len(predicted):,} poses were lifted without a score')
         rows = {f'pose {row}': row for row in (0, len(predicted) // 2, len(predicted) - 1)}
-        sign = np.where(model.inverse_focal.cpu() < 0, -1, 1)  # up is up in the picture too
     else:
-        labels = names or [f'joint {number}' for number in range(predicted.shape[1])]
-        report(predicted, truth, labels)
         distances = [(one - other).norm(dim=-1) for one, other in in_parts(predicted, truth)]
         rows = draw_errors(torch.cat(distances).numpy(), labels, args.plots)
-        sign = find_sign({key: poses[key][::len(truth) // SOME + 1]
-                          for key in ('joint_2d_1', 'joint_3d')})
-    gallery = [(title, sign * poses['joint_2d_1'][row], None if truth is None else truth[row],
-                predicted[row]) for title, row in rows.items()]
+    upright = joint_2d * np.sign(model.inverse_focal.cpu().numpy() + 1e-9)  # y up, as joint_3d
+    gallery = [(title, upright[row], None if truth is None else truth[row], predicted[row])
+               for title, row in rows.items()]
     charts.draw_gallery(gallery, bones, names, args.plots / 'gallery.png')
     if args.animate:
-        charts.animate(sign * poses['joint_2d_1'], predicted, bones, names, args.animate)
+        charts.animate(upright, predicted, bones, names, args.animate)
+    if truth is None:
+        print(f'{args.data}: no joint_3d, so {len(predicted):,} poses were lifted without a score')
+    else:
+        report(predicted, truth, labels)
     print_written(args)
 
 
 def read_poses(path: Path, model: LiftModel, weights: Path) -> dict[str, np.ndarray]:
-    """Load joint_2d_1 and, if there is one, joint_3d. Raises ValueError for poses that the model
-    cannot lift or that cannot be scored."""
+    """Load joint_2d_1, as the model's camera shows it, and, if there is one, joint_3d.
+
+    Raises ValueError for poses that the model cannot lift or that cannot be scored.
+    """
     poses, n_joints = load(path, need=('joint_2d_1',)), model.mean_2d.numel() // 2
     if poses['joint_2d_1'].shape[1] != n_joints:
         raise ValueError(f'{path}: key joint_2d_1: found {poses["joint_2d_1"].shape[1]} joints, '
@@ -85,13 +92,38 @@ def read_poses(path: Path, model: LiftModel, weights: Path) -> dict[str, np.ndar
             check_root(poses['joint_3d'])
     except ValueError as error:
         raise ValueError(f'{path}: {error}') from error
-    return {key: poses[key] for key in ('joint_2d_1', 'joint_3d') if key in poses}
+    inverse_focal = model.inverse_focal.cpu().numpy()
+    if inverse_focal.all() and np.abs(inverse_focal).max() > .1:  # the model knows a camera
+        poses['joint_2d_1'] = as_camera(poses, 1 / inverse_focal)
+    return poses
 
 
-def warn_if_far(joint_2d: torch.Tensor, model: LiftModel) -> None:
+def as_camera(poses: dict, focal_len: np.ndarray) -> np.ndarray:
+    """Bring joint_2d_1 (N, J, 2) to the signed focal lengths (2,) of a model.
+
+    The file's own are focal_len_1, if it has them, with the signs that joint_3d shows, if there is
+    one. Focal lengths that agree to 2 %, about the range of the training, count as equal.
+    """
+    own, signs = np.abs(poses.get('focal_len_1', focal_len)), focal_len
+    if np.allclose(own, np.abs(focal_len), rtol=.02):
+        own = np.abs(focal_len)
+    if 'joint_3d' in poses:
+        signs = fit_focal(poses['joint_3d'], poses['joint_2d_1'])
+        if people := wrong_people(poses['joint_3d'], signs):
+            print(f'warning: found {people}, expected x right and y up in joint_3d',
+                  file=sys.stderr)
+        if not np.allclose(np.abs(signs), np.median(np.atleast_2d(own), axis=0), rtol=.02):
+            print(f'warning: joint_3d shows focal lengths of {signs[0]:.4g} and {signs[1]:.4g}, '
+                  f'expected {focal_len[0]:.4g} and {focal_len[1]:.4g} as in the model, or others '
+                  f'as focal_len_1', file=sys.stderr)
+    scale = np.float32(focal_len / np.copysign(own, signs))
+    return poses['joint_2d_1'] * scale.reshape(-1, 1, 2)
+
+
+def warn_if_far(joint_2d: np.ndarray, model: LiftModel) -> None:
     """Warn if 2D joints (N, J, 2) are not like those that the model was trained on."""
-    some = joint_2d[::len(joint_2d) // SOME + 1].flatten(1).to(model.mean_2d.device)
-    deviation = ((some - model.mean_2d) / model.std_2d).square().mean().sqrt()
+    some = torch.from_numpy(joint_2d[::len(joint_2d) // SOME + 1]).flatten(1)
+    deviation = ((some - model.mean_2d.cpu()) / model.std_2d.cpu()).square().mean().sqrt()
     if deviation > FAR:
         print(f'warning: the 2D joints lie {deviation:.1f} standard deviations from those of the '
               f'training, expected about 1; are they pixels, is y down, or the order of joints '
@@ -123,6 +155,11 @@ AUC       {100 * auc:6.2f}%  under the PCK curve from 0 to 0.03
 joint      mean error''')
     for label, error in zip(labels, mean(cal_joint_error)):
         print(f'{label:9}  {error:.5f}')
+    wrong = np.flatnonzero(wrong_distance(truth))
+    if len(wrong):
+        good = np.delete(predicted, wrong, axis=0), np.delete(truth, wrong, axis=0)
+        print(f'\nMPJPE {cal_mpjpe(*good):.5f} without rows {some_rows(wrong)} ({len(wrong)} in '
+              f'all): their root is not at distance about 1')
 
 
 def draw_errors(joints: np.ndarray, labels, folder: Path) -> dict[str, int]:
@@ -192,6 +229,12 @@ def make_parser() -> Parser:
 
 def check_options(args: argparse.Namespace) -> None:
     """Raise ValueError for options that do not go together."""
+    keep_inputs({'MODEL': args.model, '--data': args.data, '--keypoints': args.keypoints},
+                {'--predict': args.predict, '--animate': args.animate})
+    for name, suffix in (('predict', '.npy'), ('animate', '.gif')):
+        path = getattr(args, name)
+        if path and path.suffix != suffix:
+            raise ValueError(f'--{name}: found {path}, expected a name that ends in {suffix}')
     for name in ('image_size', 'focal', 'height'):
         if getattr(args, name) and not args.keypoints:
             raise ValueError(f'--{name.replace("_", "-")}: found no --keypoints, expected both')

@@ -1,33 +1,43 @@
 """Errors between 3D poses, in the unit of the poses.
 
-Each function takes pose_1, the prediction, and pose_2, the ground truth: (N, J, 3) or (N, 3J), as
-tensors or whatever torch.as_tensor takes, also one of each. It returns tensors, and raises
-ValueError where the poses are not as many or not of as many joints. The root joint is not in the
-poses, so it is never counted.
+Each function takes pose_1, the prediction, and pose_2, the ground truth, as tensors or whatever
+torch.as_tensor takes: one pose (J, 3), many (..., J, 3), or flat (3J,), (N, 3J), (N, 1, 3J). They
+may differ in form, but not in number of poses or joints: that raises ValueError, as does any other
+shape. Results are tensors. The root joint is not in the poses, so it is never counted.
 """
 import torch
 from torch import Tensor
 
 
+def as_joints(pose) -> Tensor:
+    """Bring a pose or many to joints (..., J, 3). Raises ValueError for another shape."""
+    pose = torch.as_tensor(pose)
+    shape = tuple(pose.shape)
+    if shape[-1:] == (3,) and len(shape) > 1:
+        return pose
+    # in (N, 3, 15) the 15 are hardly flat joints, but x, y, z came first: that is refused
+    flat = len(shape) in (1, 2) or len(shape) == 3 and shape[1] == 1
+    if not flat or shape[-1] == 0 or shape[-1] % 3:
+        raise ValueError(f'found a pose of shape {shape}, expected (..., J, 3) or flat (N, 3J)')
+    return pose.reshape(*shape[:1] * (len(shape) > 1), -1, 3)
+
+
 def _poses(pose_1, pose_2) -> tuple[Tensor, Tensor]:
-    given = torch.as_tensor(pose_1), torch.as_tensor(pose_2)
-    flat = [pose.ndim == 2 and pose.shape[1] % 3 == 0 for pose in given]
-    pose_1, pose_2 = (pose.unflatten(1, (-1, 3)) if is_flat else pose
-                      for pose, is_flat in zip(given, flat))
-    if pose_1.shape != pose_2.shape:
-        raise ValueError(f'found poses of shapes {tuple(given[0].shape)} and '
-                         f'{tuple(given[1].shape)}, expected the same')
-    return pose_1, pose_2
+    joints = as_joints(pose_1), as_joints(pose_2)
+    if joints[0].shape != joints[1].shape:
+        raise ValueError(f'found poses of shapes {tuple(joints[0].shape)} and '
+                         f'{tuple(joints[1].shape)}, expected the same')
+    return joints
 
 
 def _distances(pose_1, pose_2) -> Tensor:
-    """Distance of each joint (N, J). Its gradient is zero, not NaN, where two joints coincide."""
+    """Return the distance of each joint (..., J). Its gradient is zero if two joints coincide."""
     pose_1, pose_2 = _poses(pose_1, pose_2)
     return torch.linalg.vector_norm(pose_1 - pose_2, dim=-1)
 
 
 def cal_mpjpe(pose_1, pose_2, avg: bool = True) -> Tensor:
-    """Mean per-joint position error over all samples, or with avg=False of each sample (N,)."""
+    """Mean per-joint position error over all samples, or with avg=False of each sample (...)."""
     error = _distances(pose_1, pose_2).mean(dim=-1)
     return error.mean() if avg else error
 
@@ -40,33 +50,34 @@ def cal_n_mpjpe(pose_1, pose_2, avg: bool = True, root=(0., 0., -1.)) -> Tensor:
     pose_1, pose_2 = _poses(pose_1, pose_2)
     root = torch.as_tensor(root, dtype=pose_1.dtype, device=pose_1.device)
     pose_1, pose_2 = pose_1 - root, pose_2 - root
-    size = pose_1.square().sum(dim=(1, 2)).clamp(min=torch.finfo(pose_1.dtype).tiny)
-    scale = ((pose_1 * pose_2).sum(dim=(1, 2)) / size).clamp(min=0)
-    return cal_mpjpe(scale[:, None, None] * pose_1, pose_2, avg)
+    size = pose_1.square().sum(dim=(-2, -1), keepdim=True).clamp(min=torch.finfo(pose_1.dtype).tiny)
+    scale = ((pose_1 * pose_2).sum(dim=(-2, -1), keepdim=True) / size).clamp(min=0)
+    return cal_mpjpe(scale * pose_1, pose_2, avg)
 
 
 def cal_pa_mpjpe(pose_1, pose_2, avg: bool = True) -> Tensor:
     """MPJPE after Procrustes alignment: the best rotation, scale and translation of pose_1
     (Umeyama, PAMI 1991).
 
-    A mirror image is no rotation and stays wrong. Where all joints of pose_1 coincide, they are
-    put at the centre of pose_2.
+    A mirror image is no rotation and stays wrong. If all joints of pose_1 coincide, they are put at
+    the centre of pose_2.
     """
     pose_1, pose_2 = (pose.double() for pose in _poses(pose_1, pose_2))
-    pose_1 = pose_1 - pose_1.mean(dim=1, keepdim=True)
-    pose_2 = pose_2 - pose_2.mean(dim=1, keepdim=True)
-    u, s, vh = torch.linalg.svd(pose_1.mT @ pose_2)  # (N, 3, 3), (N, 3), (N, 3, 3)
+    pose_1 = pose_1 - pose_1.mean(dim=-2, keepdim=True)
+    pose_2 = pose_2 - pose_2.mean(dim=-2, keepdim=True)
+    u, s, vh = torch.linalg.svd(pose_1.mT @ pose_2)  # (..., 3, 3), (..., 3), (..., 3, 3)
     sign = torch.ones_like(s)
-    sign[:, 2] = torch.linalg.det(u @ vh).sign()     # -1 where the best fit is a reflection
-    rotation = u * sign[:, None] @ vh
-    size = pose_1.square().sum(dim=(1, 2)).clamp(min=torch.finfo(s.dtype).tiny)
-    scale = (s * sign).sum(dim=1) / size
-    return cal_mpjpe(scale[:, None, None] * pose_1 @ rotation, pose_2, avg)
+    sign[..., 2] = torch.linalg.det(u @ vh).sign()   # -1 if the best fit is a reflection
+    rotation = u * sign[..., None, :] @ vh
+    size = pose_1.square().sum(dim=(-2, -1)).clamp(min=torch.finfo(s.dtype).tiny)
+    scale = (s * sign).sum(dim=-1) / size
+    return cal_mpjpe(scale[..., None, None] * pose_1 @ rotation, pose_2, avg)
 
 
 def cal_joint_error(pose_1, pose_2) -> Tensor:
     """Mean error of each joint over the samples, (J,)."""
-    return _distances(pose_1, pose_2).mean(dim=0)
+    distances = _distances(pose_1, pose_2)
+    return distances.reshape(-1, distances.shape[-1]).mean(dim=0)
 
 
 def cal_pck(pose_1, pose_2, thresholds=None) -> tuple[Tensor, Tensor]:

@@ -123,13 +123,16 @@ class LiftModel(nn.Module):
     def from_state_dict(cls, state: dict) -> 'LiftModel':
         """Make the model of these weights, its sizes read off their shapes. Raises ValueError."""
         try:
+            state = {name.removeprefix('module.'): value for name, value in state.items()}
             n_blocks = len({key.split('.')[1] for key in state if key.startswith('blocks.')})
             model = cls(n_blocks, len(state['first.weight']),
                         output_nodes=len(state['last.weight']))
             model.load_state_dict(state)
         except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-            raise ValueError(f'found no state_dict of a LiftModel ({type(error).__name__}: '
-                             f'{one_line(error)[:200]})') from error
+            names = one_line(', '.join(map(str, state))[:99] if isinstance(state, dict) else
+                             type(state).__name__)
+            raise ValueError(f'found no state_dict of a LiftModel but {names or "nothing"} '
+                             f'({one_line(error)[:200]})') from error
         if not all(tensor.isfinite().all() for tensor in state.values()):
             raise ValueError('found weights that are NaN or infinite')
         return model

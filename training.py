@@ -22,13 +22,15 @@ from torch.optim.lr_scheduler import CyclicLR, OneCycleLR
 
 from common.augment import augment
 from common.camera import NEAR, ROOT
-from common.command import Parser, add_device, bounded, exit_status, pick_device, pick_precision
+from common.command import (Parser, add_device, bounded, exit_status, keep_inputs, pick_device,
+                            pick_precision)
 from common.files import write_csv
 from common.poses import as_tensors, select
 from common.skeleton import find_bones
 from common.states import parse, restore, save_state, save_tensors, state_path, what_is_left
-from data import (SUPERVISED, TRAIN_FILE, TWO_VIEWS, WEAK_FILE, check, find_camera, load,
-                  make_people, prepare_views, split_blocks)
+from common.views import TWO_VIEWS, prepare_views
+from data import (SUPERVISED, TRAIN_FILE, WEAK_FILE, check, find_camera, load, make_people,
+                  split_blocks)
 from metrics import cal_mpjpe
 from model import LiftModel
 
@@ -241,7 +243,11 @@ def train(args: argparse.Namespace, state: dict | None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     model = build(args, train_set)
     parts = {'model': model} | one_cycle(model, args.lr, train_set, args.epochs, args.batch_size)
+    mean_out = model.mean_out.clone()
     history = restore(parts, state) if state else []
+    if not torch.equal(model.mean_out, mean_out):
+        raise ValueError('--data: found other poses than this training began with, expected the '
+                         'same; start anew without --resume')
     loss = reprojection_loss if args.weak else supervised_loss
     # without 3D poses must not be crossed: they must be those of the real views
     bones = () if args.weak else find_bones(train_set['joint_3d'].cpu().numpy())
@@ -318,7 +324,7 @@ def make_parser() -> Parser:
     option = parser.add_argument
     option('--data', type=Path, metavar='FILE',
            help=f'dictionary with joint_2d_1 and joint_3d, or both views (default: {TRAIN_FILE}; '
-                f'with --weak {WEAK_FILE} if there is one)')
+                f'with --weak or without that file {WEAK_FILE}, if there is one)')
     option('--weak', action='store_true', help='learn from two views, without joint_3d')
     option('--focal', type=bounded(float, 1e-9), metavar='F',
            help='with --weak: the focal length of both views, if the file has none')
@@ -344,8 +350,11 @@ def fill_in_defaults(args: argparse.Namespace) -> None:
     """Fill in data and precision. Raises ValueError for options that do not fit."""
     if args.focal and not args.weak:
         raise ValueError('--focal: found no --weak, expected both; with joint_3d it is fitted')
-    if not args.data:
-        args.data = Path(WEAK_FILE if args.weak and Path(WEAK_FILE).exists() else TRAIN_FILE)
+    if not args.data:  # the two-view file is the default with --weak, and if there is no other
+        other = Path(WEAK_FILE).exists() and (args.weak or not Path(TRAIN_FILE).exists())
+        args.data = Path(WEAK_FILE if other else TRAIN_FILE)
+    keep_inputs({'--data': args.data},
+                {'--out': args.out, 'the state of --out': state_path(args.out)})
     args.precision = pick_precision(args.precision, pick_device(args.device))
 
 

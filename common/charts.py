@@ -1,8 +1,14 @@
 """Charts and skeletons; each draw_ function writes a PNG and opens no window."""
+import os
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+
+if 'ipykernel' not in sys.modules:  # a notebook's backend is unknown to the commands that it starts
+    os.environ['MPLBACKEND'] = 'agg'
+
 from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -106,8 +112,8 @@ def draw_error_curve(errors: dict, path) -> None:
 # ---- skeletons ----------------------------------------------------------------------------------
 
 def bone_colours(bones, names) -> list[str]:
-    """Choose blue for left, orange for right, grey for the trunk by the joint's first letter; without
-    names, a colour for each limb."""
+    """Choose blue for left, orange for right, grey for the trunk by the first letter of the child;
+    without names, a colour for each limb."""
     if names is not None:
         return [{'L': BLUE, 'R': ORANGE}.get(names[child][0], GREY) for _, child in bones]
     parents, limb = [parent for parent, _ in bones], {}
@@ -210,7 +216,8 @@ def _draw_bones(ax, joints: np.ndarray, bones, colours, **style) -> None:
 
 
 def _draw_camera(ax, joints: np.ndarray) -> None:
-    """Draw the camera at the origin, a pyramid, and its rays to joints (J + 1, 3): right, away, up."""
+    """Draw the camera, a pyramid at the origin, and its rays to joints (J + 1, 3): right, away, up.
+    """
     half = np.abs(joints[:, [0, 2]]).max()
     corners = np.array([(-1, 1, -1), (1, 1, -1), (1, 1, 1), (-1, 1, 1)])
     corners = corners * (.36 * half, .3, .36 * half)  # on the cone of the rays

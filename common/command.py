@@ -9,6 +9,8 @@ from datetime import timedelta
 
 import torch
 
+from common.files import one_line
+
 
 class Help(argparse.ArgumentDefaultsHelpFormatter):
     """Shows the defaults of options that have one."""
@@ -22,6 +24,8 @@ class Parser(argparse.ArgumentParser):
     """An ArgumentParser that ends the process with one line and status 2 at a mistake."""
 
     def __init__(self, **options):
+        if sys.version_info < (3, 11):
+            sys.exit(f'found Python {sys.version.split()[0]}, expected 3.11 or newer')
         super().__init__(formatter_class=Help, **options)
 
     def error(self, message):
@@ -46,6 +50,8 @@ def exit_status(parser: Parser, interrupted=lambda: 'no file is half written'):
     ValueError and OSError are a user's mistake, status 2. Ctrl-C is status 130, with the text of
     interrupted(); so is output that nobody reads any more, without a word.
     """
+    if hasattr(sys.stdout, 'reconfigure'):
+        sys.stdout.reconfigure(errors='replace')  # a terminal in ASCII cannot show every name
     try:
         yield
         sys.stdout.flush()
@@ -56,7 +62,15 @@ def exit_status(parser: Parser, interrupted=lambda: 'no file is half written'):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more
         sys.exit(130)
     except (ValueError, OSError) as error:
-        parser.error(str(error))
+        parser.error(one_line(error))
+
+
+def keep_inputs(inputs: dict, outputs: dict) -> None:
+    """Raise ValueError if an output would replace an input; both map options to paths or None."""
+    for name, path in outputs.items():
+        for other, source in inputs.items():
+            if path and source and os.path.realpath(path) == os.path.realpath(source):
+                raise ValueError(f'{name}: found {path}, the input {other}, expected another file')
 
 
 # ---- device and precision -----------------------------------------------------------------------

@@ -18,8 +18,9 @@ def read_people(path: Path) -> tuple[np.ndarray, str]:
 
     The points are those of POINTS. Reads COCO's results and OpenPose's BODY_25 from .json; from
     .npy arrays (N, 17, 2 or 3), (N, 25, 2 or 3) or, MediaPipe's x, y, z, visibility, (N, 33, 2 to
-    5). (0, 0) marks a missing point; without confidences all others count as 1. If an ear is
-    missing the nose replaces both. Raises OSError, and ValueError for any other file.
+    5). (0, 0) and points below zero, such as (-1, -1), are missing; without confidences all others
+    count as 1. If an ear is missing the nose replaces both. Raises OSError, and ValueError for any
+    other file.
     """
     try:
         found = (json.loads(path.read_bytes()) if path.suffix == '.json' else
@@ -36,7 +37,7 @@ def read_people(path: Path) -> tuple[np.ndarray, str]:
         raise ValueError(f'{path}: {one_line(error)}') from error
     kind, table = FORMATS[points.shape[1]]
     points = points[:, table].astype(float)
-    points[..., 2] *= points[..., :2].any(axis=2)
+    points[..., 2] *= points[..., :2].any(axis=2) & (points[..., :2] >= 0).any(axis=2)
     ears = points[:, 1:3]
     both = (ears[..., 2:] >= CONFIDENT).all(axis=1, keepdims=True)
     points[:, 1:3] = np.where(both, ears, points[:, :1])
@@ -68,4 +69,6 @@ def as_points(found) -> np.ndarray:
                          f'width and height')
     column = 3 if n_points == 33 else 2
     confidence = array[..., column:column + 1] if width > column else np.ones_like(array[..., :1])
+    if confidence.max() > 2:  # in percent
+        confidence = confidence / 100
     return np.concatenate([array[..., :2], confidence], axis=2)

@@ -23,13 +23,13 @@ def atomic(path, mode: str = 'wb', **options):
     A symbolic link stays one. Raises OSError that names the path, also for a full disk.
     """
     target = Path(os.path.realpath(path))
-    temporary = Path(f'{target}.{os.getpid()}.tmp')
+    temporary = target.with_name(f'{target.name[:200]}.{os.getpid()}.tmp')  # a name has 255 at most
     try:
         with open(temporary, mode, **options) as file:
             yield file
         temporary.replace(target)
     except OSError as error:
-        raise type(error)(f'{path}: {error.strerror}; the old file is unchanged') from error
+        raise type(error)(f'{path}: {error.strerror or error}; the old file is unchanged') from error
     finally:
         temporary.unlink(missing_ok=True)
 

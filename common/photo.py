@@ -10,13 +10,15 @@ import numpy as np
 
 from common.camera import ROOT, project, smallest_rotation
 from common.detector import CONFIDENT, read_people
-from common.files import one_line
 from common.people import sample
-from common.skeleton import JOINTS, POINT_WEIGHTS, bone_sum, joints_of
+from common.skeleton import BONES, JOINTS, POINT_WEIGHTS, bone_sum, joints_of
 
 FEWEST = 9   # people with fewer joints, such as those without hips and legs, are skipped
 ROUNDS = 3   # 1 is 2 mm worse, more than 3 change nothing
 SIZE = .85   # sum of the bones of synthetic people, in distances from the camera to the root
+# the limits of what looks like a person; of 1,000 synthetic people one exceeds 2.6, none 0.148
+ODD_POINTS = 3.  # standard deviations of the points from those of the training
+ODD_BONE = .16   # longest bone over the sum of all
 TALL = 2.23  # the same over their height; legs are 0.491 of the height (Winter, 2009)
 
 
@@ -28,8 +30,9 @@ def lift_file(model, path, image_size, focal: float | None = None,
     """
     points, kind = read_people(path)
     focal = focal or math.hypot(*image_size)
-    in_picture = ((points[..., :2] >= 0) & (points[..., :2] <= image_size)).all(axis=2)
-    if in_picture.mean() < .5:
+    beyond = np.abs(points[..., :2] / image_size - .5).max(axis=2) - .5  # over the picture's size
+    points[beyond > 1, 2] = 0
+    if (beyond <= 0).mean() < .5:
         print('warning: most points lie outside of the picture; is --image-size W H that of the '
               'picture?', file=sys.stderr)
     try:
@@ -41,8 +44,25 @@ def lift_file(model, path, image_size, focal: float | None = None,
           f'{(~seen).sum():,} of {seen.size:,} joints filled in')
     skipped = ', '.join(map(str, np.setdiff1d(range(len(points)), people['kept'])))
     if skipped:
-        print(one_line(f'skipped, fewer than {FEWEST} of {len(JOINTS)} joints: person {skipped}'))
+        print(f'skipped, fewer than {FEWEST} of {len(JOINTS)} joints: person {skipped}')
+    odd = people['kept'][is_odd(model, people['shown'], people['lifted'])]
+    if len(odd):
+        print(f'warning: the points of person {", ".join(map(str, odd))} do not look like those of '
+              f'a person; is their order that of {kind}, x before y, and y down?', file=sys.stderr)
     return people
+
+
+def is_odd(model, shown: np.ndarray, lifted: np.ndarray) -> np.ndarray:
+    """Tell which people (N,) are unlike those of the training: points far from theirs, or one bone
+    much longer than the others."""
+    mean, std, inverse_focal = (value.cpu().numpy() for value in (
+        model.mean_2d, model.std_2d, model.inverse_focal))
+    offset = ((shown / inverse_focal).reshape(len(shown), -1) - mean) / std
+    joints = np.concatenate([lifted, np.tile(ROOT, (len(lifted), 1, 1))], axis=1)
+    parents, children = np.transpose(BONES)
+    lengths = np.linalg.norm(joints[:, parents] - joints[:, children], axis=2)
+    longest = lengths.max(axis=1) / lengths.sum(axis=1)
+    return (np.sqrt(np.square(offset).mean(axis=1)) > ODD_POINTS) | (longest > ODD_BONE)
 
 
 def lift_people(model, points: np.ndarray, image_size, focal: float,

@@ -49,7 +49,8 @@ def frombuffer(data, dtype: dtype, shape: tuple, order: str, axes=None) -> np.nd
     if isinstance(data, str):  # as Python 2 wrote bytes
         data = data.encode('latin1')
     array = np.frombuffer(data, dtype.value)
-    if array.dtype.kind == 'U' and (array.view(f'{array.dtype.byteorder}u4') > sys.maxunicode).any():
+    if array.dtype.kind == 'U' and (
+            array.view(f'{array.dtype.byteorder}u4') > sys.maxunicode).any():
         raise ValueError('characters that do not exist')
     array = array.reshape(shape[::-1] if order == 'F' else shape)
     return (array if order == 'C' else array.transpose(axes)).copy()  # of its own memory
@@ -100,8 +101,17 @@ class Unpickler(pickle.Unpickler):
         package = module.partition('.')[0]  # numpy 1 and 2 differ in the rest
         found = self.stand_ins.get(f'{package}.{name}') or self.stand_ins.get(package)
         if found is None:
-            raise ValueError(f'{module}.{name} is neither a numpy array nor a plain type')
+            raise ValueError(f'{module}.{name} is neither a numpy array nor a plain type; save '
+                             f'plain arrays with pickle.dump')
         return found if isinstance(found, type) else found.__call__  # without attributes to set
+
+
+# files that are taken for a pickle, by their first bytes
+OTHERS = {b'\x1f\x8b': 'a gzip file; gunzip unpacks it',
+          b'PK\x03\x04': 'a zip archive, as np.savez and torch.save write; save with pickle.dump',
+          b'\x93NUMPY': 'an array of np.save; save a dictionary with pickle.dump',
+          b'\x89HDF': 'an HDF5 file', b'<': 'a web page or XML', b'{': 'JSON',
+          b'version https://git-lfs': 'a pointer of git-lfs; git lfs pull brings the file'}
 
 
 def read_pickle(path, extra: dict = {}) -> dict:
@@ -113,13 +123,17 @@ def read_pickle(path, extra: dict = {}) -> dict:
     """
     try:
         with open(path, 'rb') as file, warnings.catch_warnings():
+            start = file.read(23)
+            file.seek(0)
             warnings.simplefilter('ignore')  # about escapes in damaged strings
             found = plain(Unpickler(file, STAND_INS | extra).load())
     except OSError as error:
         raise type(error)(f'{path}: {error.strerror}, expected a pickled dictionary') from error
     except Exception as error:  # malformed input may raise any exception
-        raise ValueError(f'{path}: found no readable pickle ({one_line(error)}), expected a '
-                         f'dictionary of arrays') from error
+        other = next((text for bytes, text in OTHERS.items() if start.startswith(bytes)), None)
+        raise ValueError(f'{path}: found {other or f"no readable pickle ({one_line(error)})"}, '
+                         f'expected a pickled dictionary of arrays') from error
     if not isinstance(found, dict):
-        raise ValueError(f'{path}: found a {type(found).__name__}, expected a dictionary of arrays')
+        raise ValueError(f'{path}: found a {type(found).__name__}, expected a pickled dictionary '
+                         f'of arrays')
     return {key: value for key, value in found.items() if isinstance(key, (str, bytes))}

@@ -64,13 +64,17 @@ def find_bones(joint_3d: np.ndarray, known=()) -> list[tuple[int, int]]:
     return list(known) if fits else bones
 
 
+UPRIGHT = True, True  # what `anatomy` says of people as they are
+
+
 def anatomy(joint_3d: np.ndarray) -> tuple[bool, bool] | None:
     """Tell if people (N, 15, 3) are upright, and if left and right are not swapped as in a mirror.
 
-    In a mirror knees bend forwards. None if the joints are not those of JOINTS, or no knee is bent.
+    In a mirror knees bend forwards. Returns None for another skeleton than JOINTS, and for fewer
+    than 50 poses, too few to tell.
     """
     joint_3d = joint_3d[::len(joint_3d) // 2000 + 1].astype(float)
-    if joint_3d.shape[1] != len(JOINTS) or find_bones(joint_3d, known=BONES) != BONES:
+    if len(joint_3d) < 50 or find_bones(joint_3d, known=BONES) != BONES:
         return None
     joint = dict(zip(JOINTS, np.moveaxis(joint_3d, 1, 0)))
     upright = np.median(joint['Neck'][:, 1] - (joint['LHip'] + joint['RHip'])[:, 1] / 2) > 0

@@ -25,7 +25,8 @@ def load_tensors(path, expected: str):
     """torch.load without trust in the file; raises OSError or ValueError that says what was
     `expected`."""
     try:
-        with warnings.catch_warnings(action='ignore'):  # torch may warn before it refuses a file
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # torch may warn before it refuses a file
             return torch.load(path, map_location='cpu', weights_only=True)
     except OSError as error:
         raise type(error)(f'{path}: {error.strerror}, expected {expected}') from error
@@ -67,7 +68,8 @@ def parse(parser: Parser, argv: list, complete) -> tuple[argparse.Namespace, dic
         raise ValueError(f'--out: found the folder {args.out}, expected a file')
     if args.resume:
         state = load_state(path)
-        parser.set_defaults(**state['options'])
+        parser.set_defaults(**{name: value for name, value in state['options'].items()
+                               if name not in FREE})
         args = parser.parse_args(argv)
     elif path.exists() and os.environ.get('RANK', '0') == '0':
         print(f'note: {path} of an unfinished training will be replaced; --resume goes on')
@@ -84,10 +86,9 @@ def load_state(path: Path) -> dict:
     if not path.exists():
         raise ValueError(f'--resume: found no {path}, expected the state of an unfinished training')
     state = load_tensors(path, 'the state of a training')
-    missing = {'options', 'history', 'random', 'parts'} - set(state)
-    if missing:
-        raise ValueError(f'{path}: found no {", ".join(sorted(missing))}, expected the state of a '
-                         f'training; start anew without --resume')
+    if not isinstance(state, dict) or state.keys() != {'options', 'history', 'random', 'parts'}:
+        raise ValueError(f'{path}: found other tensors, expected the state of a training; start '
+                         f'anew without --resume')
     return state
 
 

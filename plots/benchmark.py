@@ -32,7 +32,8 @@ from common.command import has_bfloat16
 from common.files import Table, save_pickle
 from common.people import sample
 from common.skeleton import find_bones
-from data import find_camera, load, prepare_views
+from common.views import prepare_views
+from data import find_camera, load
 from metrics import cal_mpjpe
 from model import GAIN, LiftModel
 from plots import REPORT

@@ -36,7 +36,8 @@ from common.files import Table, write_csv
 from common.people import FACE, GAITS, LENGTHS, forward_kinematics, random_angles, sample
 from common.photo import TALL, fill_in, lift_points, visible
 from common.skeleton import BONES, JOINTS, LIMBS, bone_sum, find_bones, joints_of
-from data import SUPERVISED, TWO_VIEWS, find_camera, load, prepare_views, split_blocks
+from common.views import TWO_VIEWS, prepare_views
+from data import SUPERVISED, find_camera, load, split_blocks
 from eval import load_model
 from metrics import cal_mpjpe, cal_n_mpjpe, cal_pa_mpjpe
 from model import LiftModel

@@ -1,6 +1,9 @@
 """The score of weights on a file, and people of a photograph, as commands."""
 import pickle
+import os
 import re
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -9,6 +12,7 @@ import pytest
 import torch
 
 from common import charts
+from common.camera import project
 from common.files import save_pickle
 from common.people import sample
 from common.skeleton import BONES, JOINTS, LIMBS
@@ -192,6 +196,9 @@ def test_files_that_are_no_weights_are_refused_in_one_line(folder, fails, conten
     (('--data', 'short.pkl'), 'short.pkl: key joint_2d_1: found 9 joints, expected 15'),
     (('--data', 'empty.pkl'), 'empty.pkl: key joint_2d_1 is missing'),
     (('--predict', 'none/out.npy'), 'none/out.npy'),
+    (('--predict', 'liftModel'), '--predict: found liftModel, the input MODEL'),
+    (('--data', 'short.npy', '--predict', 'short.npy'), 'the input --data'),
+    (('--predict', 'out.txt'), 'out.txt'), (('--animate', 'out.mp4'), 'out.mp4'),
     (('--plots', 'liftModel/plots'), 'liftModel/plots')))
 def test_mistakes_are_named_in_one_line(folder, fails, options, words):
     save_pickle('short.pkl', {'joint_2d_1': POSES['joint_2d_1'][:, :9]})
@@ -200,9 +207,68 @@ def test_mistakes_are_named_in_one_line(folder, fails, options, words):
     assert words in fails(main, *CPU, *options)
 
 
+def test_outputs_never_replace_an_input_by_a_link_either(folder, fails):
+    before = Path('data_test_lift.pkl').read_bytes()
+    Path('link.npy').symlink_to('data_test_lift.pkl')
+    assert 'link.npy' in fails(main, *CPU, '--predict', 'link.npy')
+    assert Path('data_test_lift.pkl').read_bytes() == before
+
+
+@pytest.mark.parametrize('change', (
+    lambda people: {'focal_len_1': 1.5, 'joint_2d_1': project(people['joint_3d'], np.full(2, 1.5))},
+    lambda people: {'joint_2d_1': people['joint_2d_1'] * np.float32([-1, 1])},
+    lambda people: {'joint_2d_1': people['joint_2d_1'] * np.float32([1, -1])}))
+def test_points_are_brought_to_the_camera_of_the_model(folder, shipped, capsys, change):
+    """Another focal length, x to the left, y down: the score is the same."""
+    people, scores = sample(200, seed=1), []
+    for change in (lambda _: {}, change):
+        save_pickle('a.pkl', people | change(people))
+        main([str(shipped), *CPU, '--data', 'a.pkl', '--predict', 'a.npy'])
+        assert capsys.readouterr().err == ''
+        scores.append(cal_mpjpe(np.load('a.npy'), people['joint_3d']).item())
+    assert scores[1] == pytest.approx(scores[0], rel=.03)
+
+
+@pytest.mark.parametrize('change, word', (
+    (lambda people: {'joint_2d_1': project(people['joint_3d'], np.full(2, 1.5))}, '1.5'),
+    (lambda people: {'joint_3d': people['joint_3d'] * np.float32([-1, 1, 1])}, 'mirrored')))
+def test_a_camera_or_people_that_do_not_fit_get_a_warning(folder, shipped, capsys, change, word):
+    people = sample(200, seed=1)
+    save_pickle('a.pkl', {key: people[key] for key in SUPERVISED} | change(people))
+    main([str(shipped), *CPU, '--data', 'a.pkl'])
+    error = capsys.readouterr().err
+    assert 'warning: ' in error and word in error
+
+
+def test_a_wrong_row_is_named_beside_the_score_without_it(folder, capsys):
+    wrong = {key: array.copy() for key, array in POSES.items()}
+    wrong['joint_3d'][7] *= 4500
+    save_pickle('a.pkl', wrong)
+    main([*CPU, '--data', 'a.pkl', '--predict', 'a.npy'])
+    good = [np.delete(poses, 7, axis=0) for poses in (np.load('a.npy'), POSES['joint_3d'])]
+    assert f'MPJPE {cal_mpjpe(*good):.5f} without rows 7 (1 in all)' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('wrap', (
+    lambda state: {'model_state_dict': state, 'epoch': 3}, lambda state: {'state_dict': state},
+    lambda state: {f'module.{name}': value for name, value in state.items()}))
+def test_weights_as_others_save_them(folder, wrap):
+    torch.save(wrap(make_model().state_dict()), 'other')
+    assert torch.equal(load_model('other').last.weight, make_model().last.weight)
+
+
+def test_no_backend_of_matplotlib_stops_a_chart(folder):
+    """A notebook exports one that its commands do not know."""
+    run = subprocess.run([sys.executable, ROOT / 'eval.py', *CPU], capture_output=True, text=True,
+                         env=os.environ | {'MPLBACKEND': 'module://matplotlib_inline.no_such'})
+    assert run.returncode == 0, run.stderr
+    assert Path('plots/gallery.png').read_bytes().startswith(b'\x89PNG')
+
+
 # ---- a photograph -------------------------------------------------------------------------------
 
 SIZE = '--image-size', '1920', '1080'
+SHIPPED = str(ROOT / 'liftModel')
 
 
 def test_a_person_is_lifted_where_the_points_are(folder, shipped, capsys):
@@ -255,8 +321,8 @@ def test_points_outside_of_the_picture_get_a_warning(folder, capsys):
     (('--keypoints', 'a.npy', *SIZE, '--focal', '26'), '1387 pixels'),
     (('--keypoints', 'a.npy', '--data', 'a.pkl'), '--data'),
     (('other', '--keypoints', 'a.npy', *SIZE), 'other: found weights for 9 joints, expected 15'),
-    (('--keypoints', 'a.npy', *SIZE, '--predict', 'none/out.npy'), 'none/out.npy'),
-    (('--keypoints', 'a.npy', *SIZE, '--animate', 'none/out.gif'), 'none/out.gif')))
+    ((SHIPPED, '--keypoints', 'a.npy', *SIZE, '--predict', 'none/out.npy'), 'none/out.npy'),
+    ((SHIPPED, '--keypoints', 'a.npy', *SIZE, '--animate', 'none/out.gif'), 'none/out.gif')))
 def test_mistakes_about_a_photograph_are_named_in_one_line(folder, fails, options, words):
     np.save('a.npy', person_of(COCO))
     np.save('low.npy', person_of(COCO, confidence=.1))

@@ -13,7 +13,7 @@ from common.camera import ROOT
 from common.people import sample
 from common.poses import as_tensors
 from common.skeleton import BONES, JOINTS, LIMBS
-from data import prepare_views
+from common.views import prepare_views
 from model import LiftModel
 from plots import benchmark, experiments, tables
 from plots.experiments import (LOSSES, QUESTIONS, WAYS, Variant, build, distance_to_nearest, facing,

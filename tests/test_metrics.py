@@ -135,3 +135,24 @@ def test_gradient_is_right_and_zero_at_zero_error():
     same = truth.clone().requires_grad_()
     cal_mpjpe(same, truth).backward()
     assert torch.equal(same.grad, torch.zeros_like(truth))
+
+
+@pytest.mark.parametrize('metric', ALL)
+def test_one_pose_many_and_flat_ones_have_the_same_errors(metric):
+    found, truth = poses()
+    expected = metric(found, truth, avg=False)
+    for row in range(6):
+        for one in (found[row], found[row].ravel(), found[row][None, None]):
+            error = metric(one, truth[row] if one.ndim < 4 else truth[row][None, None])
+            assert error.item() == pytest.approx(expected[row].item())
+    for form in (found.reshape(6, 45), found.reshape(6, 1, 45), found.reshape(2, 3, 15, 3)):
+        same = truth.reshape(form.shape) if form.ndim == 4 else truth
+        assert metric(form, same, avg=False).flatten().tolist() == pytest.approx(expected.tolist())
+    assert cal_joint_error(found[0], truth[0]).tolist() == pytest.approx(
+        np.linalg.norm(found[0] - truth[0], axis=1).tolist())
+
+
+@pytest.mark.parametrize('shape', ((), (4,), (6, 46), (6, 15, 2), (6, 3, 15), (6, 2, 45), (6, 0)))
+def test_other_shapes_are_refused(shape):
+    with pytest.raises(ValueError, match='expected'):
+        cal_mpjpe(np.zeros(shape), np.zeros(shape))

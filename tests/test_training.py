@@ -19,8 +19,9 @@ from common.people import sample
 from common.poses import as_tensors
 from common.skeleton import BONES
 from common.states import load_state
+from common.views import TWO_VIEWS, prepare_views
 from conftest import ROOT as HOUSE, SMALL
-from data import TWO_VIEWS, find_camera, load, prepare_views
+from data import find_camera, load
 from metrics import cal_mpjpe
 from model import LiftModel
 from training import (fit, image_error, main, one_cycle, prepare, reprojection_loss,
@@ -416,6 +417,8 @@ def test_a_training_that_diverges_keeps_the_old_weights(here, fails):
     (('--out', 'list.pkl/liftModel'), 'list.pkl'),
     (('--plots', 'list.pkl/plots'), 'list.pkl'),
     (('--out', '.'), '--out: found the folder'),
+    (('--out', 'one.pkl', '--data', 'one.pkl'), 'the input --data'),
+    (('--out', 'one', '--data', './one.state'), 'the input --data'),
     (('--batch-size', '1'), '--batch-size: found 1'),
     (('--dropout', '1'), '--dropout: found 1')))
 def test_mistakes_are_named_in_one_line_before_training(here, fails, options, words):

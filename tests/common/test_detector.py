@@ -70,6 +70,14 @@ def test_a_missing_file_is_named(tmp_path):
         read_people(tmp_path / 'a.json')
 
 
+def test_points_below_zero_are_missing_and_percent_are_shares(tmp_path):
+    person = person_of(COCO, confidence=85.)
+    person[7, :2] = -1  # the left elbow
+    np.save(tmp_path / 'a.npy', person)
+    confidence = read_people(tmp_path / 'a.npy')[0][0, :, 2]
+    np.testing.assert_allclose(confidence, .85 * (np.array(POINTS) != 'LElbow'))
+
+
 @pytest.mark.parametrize('name, content, words', (
     ('a.json', '[1, 2', 'no readable file'),
     ('a.json', '[' * 100_000, 'no readable file'),

@@ -53,6 +53,11 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path, path):
         save_pickle(tmp_path / path, {})
 
 
+def test_the_longest_name_can_be_written(tmp_path):
+    save_pickle(tmp_path / (254 * 'a'), {'a': 1})
+    assert [path.name for path in tmp_path.iterdir()] == [254 * 'a']
+
+
 def test_an_error_becomes_one_line():
     assert one_line(ValueError('a\n  b\x1b')) == 'a b?'
     assert one_line(KeyError()) == 'KeyError'

@@ -5,9 +5,10 @@ import torch
 
 from common.camera import ROOT, project, smallest_rotation
 from common.people import random_lengths, sample
-from common.photo import (FEWEST, SIZE, TALL, extent, fill_in, find_root, lift_people, lift_points,
-                          visible)
+from common.photo import (FEWEST, SIZE, TALL, extent, fill_in, find_root, lift_file, lift_people,
+                          lift_points, visible)
 from common.skeleton import JOINTS, POINTS, bone_sum, joints_of
+from conftest import COCO, person_of
 from eval import load_model
 from metrics import cal_n_mpjpe
 from model import LiftModel
@@ -123,3 +124,23 @@ def test_hidden_joints_are_filled_in_near_to_where_they_were():
     assert np.median(error) < .06 and error.max() < 1
     np.testing.assert_allclose(fill_in(3 * shown + 5, seen), 3 * filled + 5, atol=1e-6)
     assert extent(np.array([[0, 0], [0, 2.]])) == pytest.approx(2 ** .5)
+
+
+@pytest.mark.parametrize('change', (
+    lambda person: person, lambda person: person * [1, -1, 1] + [0, 1080, 0],
+    lambda person: person[:, [1, 0, 2]], lambda person: person[::-1],
+    lambda person: person * [0, 0, 1] + [500, 500, 0]))
+def test_points_unlike_a_person_get_a_warning(model, tmp_path, capsys, change):
+    """As they are, upside down, y before x, in another order, all in one place."""
+    np.save(tmp_path / 'a.npy', changed := change(person := person_of(COCO)))
+    lift_file(model, tmp_path / 'a.npy', (1920, 1080))
+    assert ('person 0' in capsys.readouterr().err) == (changed is not person)
+
+
+def test_a_point_far_beyond_the_picture_is_missing(model, tmp_path, capsys):
+    person = person_of(COCO)
+    person[9, :2] = 48_000, -31_000  # the left wrist
+    np.save(tmp_path / 'a.npy', person)
+    people = lift_file(model, tmp_path / 'a.npy', (1920, 1080))
+    np.testing.assert_array_equal(people['seen'][0], np.array(JOINTS) != 'LWrist')
+    assert capsys.readouterr().err == ''

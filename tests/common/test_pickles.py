@@ -159,6 +159,16 @@ def test_damaged_files_end_in_a_line_or_in_numbers(tmp_path, protocol):
             assert '\n' not in str(error)
 
 
+@pytest.mark.parametrize('start, word', ((b'\x1f\x8b', 'gunzip'), (b'PK\x03\x04', 'zip'),
+                                         (b'\x93NUMPY', 'np.save'), (b'<!DOCTYPE', 'web page'),
+                                         (b'{"a": 1}', 'JSON'),
+                                         (b'version https://git-lfs', 'git-lfs')))
+def test_another_kind_of_file_is_named(tmp_path, start, word):
+    (tmp_path / 'a.pkl').write_bytes(start + bytes(99))
+    with pytest.raises(ValueError, match=f'a.pkl: found .*{word}'):
+        read_pickle(tmp_path / 'a.pkl')
+
+
 def test_missing_file_and_folder(tmp_path):
     for path, kind in ((tmp_path / 'none.pkl', FileNotFoundError), (tmp_path, IsADirectoryError)):
         with pytest.raises(kind) as error:

@@ -1,0 +1,1 @@
+"""What several programs share, one subject a file."""
