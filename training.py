@@ -243,11 +243,12 @@ def train(args: argparse.Namespace, state: dict | None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     model = build(args, train_set)
     parts = {'model': model} | one_cycle(model, args.lr, train_set, args.epochs, args.batch_size)
-    mean_out = model.mean_out.clone()
-    history = restore(parts, state) if state else []
-    if not torch.equal(model.mean_out, mean_out):
-        raise ValueError('--data: found other poses than this training began with, expected the '
-                         'same; start anew without --resume')
+    history = []
+    if state:
+        mean_out, history = model.mean_out.clone(), restore(parts, state)
+        if not torch.allclose(model.mean_out, mean_out, atol=1e-5):  # devices differ by rounding
+            raise ValueError('--data: found other poses than this training began with, expected '
+                             'the same; start anew without --resume')
     loss = reprojection_loss if args.weak else supervised_loss
     # without 3D poses must not be crossed: they must be those of the real views
     bones = () if args.weak else find_bones(train_set['joint_3d'].cpu().numpy())

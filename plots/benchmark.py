@@ -263,6 +263,8 @@ def compare(work, floor) -> str:
     def seconds(function):
         start = time.perf_counter()
         function()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
         return time.perf_counter() - start
 
     seconds(work), seconds(floor)  # warm up
@@ -280,16 +282,17 @@ def speed(args: argparse.Namespace) -> None:
     joints = sample(N_EPOCH, seed=0)
     views, _ = prepare_views(joints)
     (joints, _), (views, _) = find_camera(joints), find_camera(views)
-    poses, two_views = (as_tensors(part, torch.device('cpu')) for part in (joints, views))
+    device = torch.device(args.device)
+    poses, two_views = (as_tensors(part, device) for part in (joints, views))
     joint_2d, truth = poses['joint_2d'], poses['truth']
-    model, ours = LiftModel(dropout=0), RECIPES[OURS]
+    model, ours = LiftModel(dropout=0).to(device), RECIPES[OURS]
     weak = replace(ours, loss=reprojection_loss, crossed=False)
 
     def epoch(recipe, poses=poses):
         return lambda: list(train(recipe, poses, 1, seed=0))
 
     print('                   ratio to floor       poses/s  poses/s of the floor')
-    floors = [torch.float32] + [torch.bfloat16] * has_bfloat16(joint_2d.device)
+    floors = [torch.float32] + [torch.bfloat16] * has_bfloat16(device)
     for size, dtype in product(args.batch_size, floors):
         print(f'train, batch {size:4} ', compare(
             epoch(replace(ours, batch_size=size)),

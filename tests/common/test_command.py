@@ -90,3 +90,9 @@ def test_a_terminal_shows_when_the_epoch_ends(capsys, monkeypatch):
     _, *shown = capsys.readouterr().out.split('\r')
     assert len(shown) == 5 and not any('\n' in line for line in shown)
     assert 'batch 2 of 10, epoch ends in 0:00:01' in shown[0] and '0:00:00' in shown[-1]
+
+
+def test_an_old_python_is_named(monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'version_info', (3, 10, 13))
+    with pytest.raises(SystemExit, match='expected 3.11 or newer'):
+        Parser()

@@ -55,12 +55,14 @@ def test_without_resume_a_state_is_replaced_and_that_is_said(here, capsys):
     assert Path('liftModel').exists() and not Path('liftModel.state').exists()
 
 
-def test_resume_without_a_state_or_with_other_joints_is_refused(here, fails):
+def test_resume_without_a_state_or_on_other_data_is_refused(here, fails):
     assert 'liftModel.state' in fails(main, '--resume')
     interrupt(*SMALL)
     save_pickle('data_train_lift.pkl', {key: array[:, :9] if key.startswith('joint') else array
                                         for key, array in sample(300, seed=0).items()})
     assert 'another training' in fails(main, '--resume')
+    save_pickle('data_train_lift.pkl', sample(300, seed=9))
+    assert '--data' in fails(main, '--resume')
     assert not Path('liftModel').exists()
 
 
