@@ -5,18 +5,20 @@
     python eval.py liftModel --keypoints people.json --image-size 1920 1080 --predict joints.npy
 """
 import argparse
+import math
 import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from common import charts
-from common.axes import check_root, some_rows, wrong_distance, wrong_people
-from common.camera import fit_focal
+from common.axes import as_camera, check_root, some_rows, wrong_distance
 from common.command import Parser, add_device, bounded, exit_status, keep_inputs, pick_device
+from common.detector import from_array, read_people
 from common.files import atomic
-from common.photo import lift_file
+from common.photo import describe, lift_people, save_people
 from common.skeleton import BONES, JOINTS, find_bones
 from common.states import load_tensors
 from data import TEST_FILE, load, make_people
@@ -98,28 +100,6 @@ def read_poses(path: Path, model: LiftModel, weights: Path) -> dict[str, np.ndar
     return poses
 
 
-def as_camera(poses: dict, focal_len: np.ndarray) -> np.ndarray:
-    """Bring joint_2d_1 (N, J, 2) to the signed focal lengths (2,) of a model.
-
-    The file's own are focal_len_1, if it has them, with the signs that joint_3d shows, if there is
-    one. Focal lengths that agree to 2 %, about the range of the training, count as equal.
-    """
-    own, signs = np.abs(poses.get('focal_len_1', focal_len)), focal_len
-    if np.allclose(own, np.abs(focal_len), rtol=.02):
-        own = np.abs(focal_len)
-    if 'joint_3d' in poses:
-        signs = fit_focal(poses['joint_3d'], poses['joint_2d_1'])
-        if people := wrong_people(poses['joint_3d'], signs):
-            print(f'warning: found {people}, expected x right and y up in joint_3d',
-                  file=sys.stderr)
-        if not np.allclose(np.abs(signs), np.median(np.atleast_2d(own), axis=0), rtol=.02):
-            print(f'warning: joint_3d shows focal lengths of {signs[0]:.4g} and {signs[1]:.4g}, '
-                  f'expected {focal_len[0]:.4g} and {focal_len[1]:.4g} as in the model, or others '
-                  f'as focal_len_1', file=sys.stderr)
-    scale = np.float32(focal_len / np.copysign(own, signs))
-    return poses['joint_2d_1'] * scale.reshape(-1, 1, 2)
-
-
 def warn_if_far(joint_2d: np.ndarray, model: LiftModel) -> None:
     """Warn if 2D joints (N, J, 2) are not like those that the model was trained on."""
     some = torch.from_numpy(joint_2d[::len(joint_2d) // SOME + 1]).flatten(1)
@@ -191,16 +171,39 @@ def lift_photo(args: argparse.Namespace) -> None:
     if model.mean_2d.numel() != 2 * len(JOINTS):
         raise ValueError(f'{args.model}: found weights for {model.mean_2d.numel() // 2} joints, '
                          f'expected {len(JOINTS)}')
-    people = lift_file(model, args.keypoints, args.image_size, args.focal, args.height)
+    people = read_people(args.keypoints)
+    focal = args.focal or math.hypot(*args.image_size)
+    try:
+        found = lift_people(model, people.points, args.image_size, focal, args.height, args.centre)
+    except ValueError as error:
+        raise ValueError(f'{args.keypoints}: {error}') from error
+    describe(people, found, args.image_size, focal)
     args.plots.mkdir(parents=True, exist_ok=True)
-    save_joints(people['joint_3d'], args.predict)
-    kept, shown, lifted = (people[key] for key in ('kept', 'shown', 'lifted'))
-    charts.draw_gallery([(f'person {kept[row]}', shown[row], None, lifted[row])
-                         for row in dict.fromkeys((0, len(kept) // 2, len(kept) - 1))],
+    if args.predict:
+        save_people(args.predict, people, found, metres=args.height is not None)
+    rows, shown, lifted = np.flatnonzero(found['kept']), found['shown'], found['lifted']
+    charts.draw_gallery([(f'person {rows[row]}', shown[row], None, lifted[row])
+                         for row in dict.fromkeys((0, len(rows) // 2, len(rows) - 1))],
                         BONES, JOINTS, args.plots / 'gallery.png')
     if args.animate:
         charts.animate(shown, lifted, BONES, JOINTS, args.animate)
     print_written(args)
+
+
+def lift_keypoints(points, image_size, focal: float | None = None,
+                   height: float | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Lift a detector's points (N, K, 2 or 3) in pixels with the shipped weights.
+
+    Formats and options as with --keypoints. Returns joints (N, 15, 3), NaN for people with too few
+    points, and which of them were filled in (N, 15). Raises ValueError.
+    """
+    found = lift_people(shipped_model(), from_array(points), image_size, focal, height)
+    return found['joint_3d'], ~found['seen']
+
+
+@cache
+def shipped_model() -> LiftModel:
+    return load_model(Path(__file__).with_name('liftModel'))
 
 
 # ---- the command line ---------------------------------------------------------------------------
@@ -218,6 +221,8 @@ def make_parser() -> Parser:
            help='of --keypoints, in pixels')
     option('--focal', type=bounded(float, 1), metavar='F',
            help='of --keypoints, in pixels; without it the diagonal of the picture')
+    option('--centre', type=float, nargs=2, metavar=('CX', 'CY'),
+           help='of --keypoints, the principal point in pixels, for a crop; else the middle')
     option('--height', type=bounded(float, .3, 3), metavar='M',
            help='of --keypoints, of each person in metres; without it the unit is the distance')
     option('--predict', type=Path, metavar='OUT.npy', help='save the lifted joints (N, J, 3)')
@@ -231,18 +236,20 @@ def check_options(args: argparse.Namespace) -> None:
     """Raise ValueError for options that do not go together."""
     keep_inputs({'MODEL': args.model, '--data': args.data, '--keypoints': args.keypoints},
                 {'--predict': args.predict, '--animate': args.animate})
-    for name, suffix in (('predict', '.npy'), ('animate', '.gif')):
+    for name, suffixes in (('predict', ['.npy'] + ['.json'] * bool(args.keypoints)),
+                           ('animate', ['.gif'])):
         path = getattr(args, name)
-        if path and path.suffix != suffix:
-            raise ValueError(f'--{name}: found {path}, expected a name that ends in {suffix}')
-    for name in ('image_size', 'focal', 'height'):
+        if path and path.suffix not in suffixes:
+            raise ValueError(f'--{name}: found {path}, expected a name that ends in '
+                             f'{" or ".join(suffixes)}')
+    for name in ('image_size', 'focal', 'centre', 'height'):
         if getattr(args, name) and not args.keypoints:
             raise ValueError(f'--{name.replace("_", "-")}: found no --keypoints, expected both')
     if args.keypoints and not args.image_size:
         raise ValueError('--keypoints: found no --image-size, expected width and height in pixels')
-    if args.focal and args.focal < args.image_size[0] / 4:
+    if args.focal and args.focal < max(args.image_size) / 4:
         raise ValueError(f'--focal: found {args.focal:g}, expected pixels; if it is in mm on 35 mm '
-                         f'film, it is {args.focal * args.image_size[0] / 36:.0f} pixels')
+                         f'film, it is {args.focal * max(args.image_size) / 36:.0f} pixels')
 
 
 def main(argv=None) -> None:

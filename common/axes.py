@@ -1,4 +1,6 @@
 """Which way the axes of a file point: signs, focal lengths, people upside down or mirrored."""
+import sys
+
 import numpy as np
 
 from common.camera import ROOT, fit_focal, project, ray_gap
@@ -88,3 +90,25 @@ def wrong_people(joint_3d: np.ndarray, focal_len: np.ndarray) -> str:
     upright, handed = found
     return ' and '.join(['people upside down'] * (not upright)
                         + ['mirrored people (their knees bend forwards)'] * (not handed))
+
+
+def as_camera(poses: dict, focal_len: np.ndarray) -> np.ndarray:
+    """Bring joint_2d_1 (N, J, 2) to the signed focal lengths (2,) of a model.
+
+    The file's own are focal_len_1, if it has them, with the signs that joint_3d shows, if there is
+    one. Focal lengths that agree to 2 %, about the range of the training, count as equal.
+    """
+    own, signs = np.abs(poses.get('focal_len_1', focal_len)), focal_len
+    if np.allclose(own, np.abs(focal_len), rtol=.02):
+        own = np.abs(focal_len)
+    if 'joint_3d' in poses:
+        signs = fit_focal(poses['joint_3d'], poses['joint_2d_1'])
+        if people := wrong_people(poses['joint_3d'], signs):
+            print(f'warning: found {people}, expected x right and y up in joint_3d',
+                  file=sys.stderr)
+        if not np.allclose(np.abs(signs), np.median(np.atleast_2d(own), axis=0), rtol=.02):
+            print(f'warning: joint_3d shows focal lengths of {signs[0]:.4g} and {signs[1]:.4g}, '
+                  f'expected {focal_len[0]:.4g} and {focal_len[1]:.4g} as in the model, or others '
+                  f'as focal_len_1', file=sys.stderr)
+    scale = np.float32(focal_len / np.copysign(own, signs))
+    return poses['joint_2d_1'] * scale.reshape(-1, 1, 2)

@@ -1,74 +1,190 @@
-"""Files of 2D detectors: COCO's results, OpenPose's BODY_25, arrays of these and of MediaPipe."""
+"""Files of 2D detectors: COCO, OpenPose, AlphaPose, MMPose, Ultralytics, MediaPipe.
+
+A file becomes a list of people; each has the points of its format and says in which frame or image
+it was found. Which points a format has is told by their number.
+"""
 import json
+import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from common.files import numbers, one_line
+from common.files import one_line
 
-# the formats by their number of points: name, and the points that make POINTS of common/skeleton.py
-FORMATS = {17: ('COCO', (0, 3, 4, 12, 14, 16, 11, 13, 15, 5, 7, 9, 6, 8, 10)),
-           25: ('BODY_25', (0, 18, 17, 9, 10, 11, 12, 13, 14, 5, 6, 7, 2, 3, 4)),
-           33: ('MediaPipe', (0, 7, 8, 24, 26, 28, 23, 25, 27, 11, 13, 15, 12, 14, 16))}
+# which points of a format are those of POINTS in common/skeleton.py
+COCO = 0, 3, 4, 12, 14, 16, 11, 13, 15, 5, 7, 9, 6, 8, 10
+FORMATS = {
+    17: ('COCO', COCO), 26: ('Halpe', COCO), 133: ('COCO-WholeBody', COCO), 136: ('Halpe', COCO),
+    18: ('OpenPose with 18 points', (0, 17, 16, 8, 9, 10, 11, 12, 13, 5, 6, 7, 2, 3, 4)),
+    25: ('BODY_25', (0, 18, 17, 9, 10, 11, 12, 13, 14, 5, 6, 7, 2, 3, 4)),
+    33: ('MediaPipe', (0, 7, 8, 24, 26, 28, 23, 25, 27, 11, 13, 15, 12, 14, 16))}
+EXPECTED = ('expected points of ' + ', '.join(f'{n} ({name})' for n, (name, _) in FORMATS.items()))
 CONFIDENT = .3  # a point with less confidence counts as missing
 
 
-def read_people(path: Path) -> tuple[np.ndarray, str]:
-    """Read the points (N, 15, 3) of people, x and y in pixels and a confidence, and their format.
+@dataclass(frozen=True)
+class People:
+    """Points (N, 15, 3) of N people: x, y in pixels, confidence; their format; where they were."""
+    points: np.ndarray
+    kind: str
+    frames: list[str | int]  # of each person: number, name or id of the image; else the row
 
-    The points are those of POINTS. Reads COCO's results and OpenPose's BODY_25 from .json; from
-    .npy arrays (N, 17, 2 or 3), (N, 25, 2 or 3) or, MediaPipe's x, y, z, visibility, (N, 33, 2 to
-    5). (0, 0) and points below zero, such as (-1, -1), are missing; without confidences all others
-    count as 1. If an ear is missing the nose replaces both. Raises OSError, and ValueError for any
-    other file.
+
+def read_people(path) -> People:
+    """Read the people of a .json, a folder of OpenPose's .json or a .npy.
+
+    An array is (N, K, 2), with confidences (N, K, 3), or of one person; MediaPipe's may have x, y,
+    z, visibility, presence. A point is missing if it is at (0, 0), below zero, NaN or null; without
+    confidences all others count as 1. If an ear is missing the nose replaces both. Raises OSError,
+    and ValueError for any other file.
     """
+    path = Path(path)
     try:
-        found = (json.loads(path.read_bytes()) if path.suffix == '.json' else
-                 np.load(path, mmap_mode='r'))  # takes no memory that the file does not fill
-    except OSError as error:
-        raise type(error)(f'{path}: {error.strerror}, expected points of a detector') from error
-    except Exception as error:  # a malformed file may raise any exception
-        reason = one_line(error) if path.suffix == '.json' else 'no array of numbers'
-        raise ValueError(f'{path}: found no readable file ({reason}), expected .json or '
-                         f'.npy') from error
-    try:
-        points = as_points(found)
+        people = [person for part in parts_of(path) for person in part]
+        points, kind = as_points([points for _, points in people])
     except ValueError as error:
         raise ValueError(f'{path}: {one_line(error)}') from error
-    kind, table = FORMATS[points.shape[1]]
-    points = points[:, table].astype(float)
-    points[..., 2] *= points[..., :2].any(axis=2) & (points[..., :2] >= 0).any(axis=2)
+    frames = [row if frame is None else frame for row, (frame, _) in enumerate(people)]
+    return People(points, kind, frames)
+
+
+def from_array(points) -> np.ndarray:
+    """Return the points (N, 15, 3) of an array as in `read_people`; raise ValueError."""
+    array = as_numbers(points)
+    return as_points(list(array[None] if array.ndim == 2 else array))[0]
+
+
+def parts_of(path: Path):
+    """Yield for each file its people, (frame, points). An empty frame of a folder has one person
+    without points."""
+    if path.is_dir():
+        files = sorted(path.glob('*.json'))
+        if not files:
+            raise ValueError('found a folder without .json, expected frames of OpenPose')
+        for file in files:
+            frame = re.search(r'(\d+)_keypoints$', file.stem)
+            frame = int(frame[1]) if frame else file.stem
+            yield [(frame, points) for _, points in people_of(read(file))] or [(frame, None)]
+    elif path.suffix.lower() == '.json':
+        yield people_of(read(path))
+    else:
+        array = read(path)
+        yield [(None, person) for person in (array[None] if array.ndim == 2 else array)]
+
+
+def read(path: Path):
+    """Read JSON or an array. Raises OSError, or ValueError for another file."""
+    try:
+        if path.suffix.lower() == '.json':
+            return json.loads(path.read_bytes())
+        found = np.load(path, mmap_mode='r')  # takes no memory that the file does not fill
+    except OSError as error:
+        raise type(error)(f'{path}: {error.strerror}, expected points of a detector') from error
+    except (ValueError, RecursionError, EOFError) as error:
+        raise ValueError(f'found no readable .json or .npy ({error})') from error
+    if not isinstance(found, np.ndarray) or found.dtype.kind not in 'iuf' or found.ndim not in (2, 3):
+        raise ValueError(f'found {getattr(found, "shape", "an archive of several arrays")}, '
+                         f'expected one array (N, K, 2 or 3), saved by np.save')
+    return found
+
+
+# ---- the forms of .json -------------------------------------------------------------------------
+
+def people_of(found) -> list[tuple]:
+    """Find (frame, points) in the content of a .json, or raise ValueError.
+
+    COCO's results and AlphaPose are a list of people; COCO's annotations stand under
+    `annotations`, OpenPose's under `people`, MMPose's frames under `instance_info`, and each frame
+    of MMPose has `instances`.
+    """
+    if isinstance(found, dict):
+        for key in ('annotations', 'people', 'instance_info'):
+            if isinstance(found.get(key), list):
+                return people_of(found[key]) if found[key] else []
+    people = []
+    for part in found if isinstance(found, list) else [None]:
+        if isinstance(part, list):  # MMPose for several images
+            people += people_of(part)
+        elif isinstance(part, dict) and isinstance(part.get('instances'), list):
+            frame = part.get('frame_id')
+            people += [(frame, points) for _, points in people_of(part['instances'])]
+        elif isinstance(part, dict) and (key := next((key for key in (
+                'keypoints', 'pose_keypoints_2d', 'pose_keypoints') if key in part), None)):
+            people.append((part.get('image_id', part.get('frame_id')),
+                           person_points(part[key], part.get('keypoint_scores'))))
+        else:
+            raise ValueError('found no people with points, expected results of COCO, OpenPose, '
+                             'AlphaPose, MMPose or Ultralytics')
+    return people
+
+
+def person_points(values, scores=None) -> np.ndarray:
+    """Return the points (K, 2 or more) of a person: flat numbers, pairs, or Ultralytics' x, y,
+    visible."""
+    if isinstance(values, dict):
+        values = [values.get(key) for key in ('x', 'y', 'visible') if values.get(key) is not None]
+        return as_numbers(values).T
+    points = as_numbers(values)
+    if points.ndim == 1:
+        width = next((width for width in (3, 2, 4) if len(points) % width == 0
+                      and len(points) // width in FORMATS), None)
+        if width is None:
+            raise ValueError(f'found {len(points)} numbers for a person, {EXPECTED}')
+        points = points.reshape(-1, width)
+    return points if scores is None else np.column_stack([points[:, :2], as_numbers(scores)])
+
+
+def as_numbers(values) -> np.ndarray:
+    """Return floats, NaN for null. Raises ValueError for anything else."""
+    try:
+        return np.array(values, dtype=float)  # None becomes NaN
+    except (TypeError, ValueError) as error:
+        raise ValueError(f'found points that are no numbers ({one_line(error)[:80]})') from error
+
+
+# ---- points -------------------------------------------------------------------------------------
+
+def as_points(people: list) -> tuple[np.ndarray, str]:
+    """Choose from people (K, 2 to 5), None without points, the points (N, 15, 3) with confidences;
+    return them and the name of their format."""
+    shapes = {points.shape for points in people if points is not None}
+    if not shapes:
+        raise ValueError('found a file without anyone in it, expected at least one person')
+    n_points, width = max(shapes) if len(max(shapes)) == 2 else (0, 0)
+    if len(shapes) != 1 or n_points not in FORMATS or not 2 <= width <= 3 + 2 * (n_points == 33):
+        raise ValueError(f'found points of shape {" and ".join(map(str, shapes))}, '
+                         f'{EXPECTED}, each x, y and perhaps a confidence')
+    array = np.stack([np.full((n_points, width), np.nan) if points is None else points
+                      for points in people]).astype(float)
+    column, (kind, chosen) = 3 if n_points == 33 else 2, FORMATS[n_points]  # MediaPipe has z
+    confidence = array[..., column] if width > column else np.ones(array.shape[:2])
+    confidence = np.nan_to_num(confidence, posinf=0, neginf=0)
+    if np.median(confidence) > 2:  # in percent
+        confidence = confidence / 100
+    xy = array[..., :2]
+    missing = ~np.isfinite(xy).all(axis=2) | (xy < 0).all(axis=2) | (xy == 0).all(axis=2)
+    points = np.dstack([np.where(missing[..., None], 0, xy), np.where(missing, 0, confidence)])
+    if not missing.all() and (most := np.abs(points[..., :2]).max()) <= 2:
+        raise ValueError(f'found coordinates of at most {most:g}, expected pixels; multiply by '
+                         f'width and height')
+    refuse_human36m(points)
+    points = points[:, chosen]
     ears = points[:, 1:3]
     both = (ears[..., 2:] >= CONFIDENT).all(axis=1, keepdims=True)
     points[:, 1:3] = np.where(both, ears, points[:, :1])
     return points, kind
 
 
-def as_points(found) -> np.ndarray:
-    """Make points (N, 17, 25 or 33, 3) of an array or of the content of a .json file.
-
-    An array may be of one person. Raises ValueError for anything else.
-    """
-    if not isinstance(found, np.ndarray):
-        key, people = (('keypoints', found) if isinstance(found, list) else
-                       ('pose_keypoints_2d', found.get('people') if isinstance(found, dict) else 0))
-        if not isinstance(people, list) or not people or not all(
-                isinstance(person, dict) and key in person for person in people):
-            raise ValueError("found no people with points, expected COCO's list of results with "
-                             "keypoints, OpenPose's people with pose_keypoints_2d, or a .npy array")
-        found = numbers(key, [person[key] for person in people])
-        found = found.reshape(len(found), -1, 3) if found[0].size % 3 == 0 else found
-    array = numbers('points', np.asarray(found))
-    array = array[None] if array.ndim == 2 else array
-    n_points, width = array.shape[1:] if array.ndim == 3 else (0, 0)
-    if n_points not in FORMATS or not 2 <= width <= (5 if n_points == 33 else 3):
-        raise ValueError(f'found points of shape {found.shape}, expected (N, 17, 2 or 3), '
-                         f'(N, 25, 2 or 3) or (N, 33, 2 to 5)')
-    if (most := np.abs(array[..., :2]).max()) <= 2:
-        raise ValueError(f'found coordinates of at most {most:g}, expected pixels; multiply by '
-                         f'width and height')
-    column = 3 if n_points == 33 else 2
-    confidence = array[..., column:column + 1] if width > column else np.ones_like(array[..., :1])
-    if confidence.max() > 2:  # in percent
-        confidence = confidence / 100
-    return np.concatenate([array[..., :2], confidence], axis=2)
+def refuse_human36m(points: np.ndarray) -> None:
+    """Raise ValueError for 17 points in the order of Human3.6M: the pelvis lies between the hips,
+    the spine between pelvis and thorax."""
+    if points.shape[1] != 17:
+        return
+    pelvis, right, left, spine, thorax = np.moveaxis(points[:, [0, 1, 4, 7, 8], :2], 1, 0)
+    trunk = np.linalg.norm(thorax - pelvis, axis=1)
+    off = np.maximum(np.linalg.norm(pelvis - (right + left) / 2, axis=1),
+                     np.linalg.norm(spine - (pelvis + thorax) / 2, axis=1))
+    if np.median(off - .15 * trunk) < 0:
+        raise ValueError("found 17 points in the order of Human3.6M, as in VideoPose3D's files, "
+                         "expected COCO's: nose, eyes, ears, shoulders, ...")

@@ -3,57 +3,61 @@
 Points are lifted on the plane at distance 1 before the camera, x right, y up. The camera is at the
 origin and looks down -z, y is up.
 """
+import json
 import math
 import sys
+from pathlib import Path
 
 import numpy as np
 
 from common.camera import ROOT, project, smallest_rotation
-from common.detector import CONFIDENT, read_people
+from common.detector import CONFIDENT, People
+from common.files import atomic
 from common.people import sample
-from common.skeleton import BONES, JOINTS, POINT_WEIGHTS, bone_sum, joints_of
+from common.skeleton import (BONES, JOINTS, POINT_WEIGHTS, bone_sum, from_lab, joints_of,
+                             to_lab)
 
 FEWEST = 9   # people with fewer joints, such as those without hips and legs, are skipped
 ROUNDS = 3   # 1 is 2 mm worse, more than 3 change nothing
 SIZE = .85   # sum of the bones of synthetic people, in distances from the camera to the root
+TALL = 2.23  # the same over their height; legs are 0.491 of the height (Winter, 2009)
 # the limits of what looks like a person; of 1,000 synthetic people one exceeds 2.6, none 0.148
 ODD_POINTS = 3.  # standard deviations of the points from those of the training
 ODD_BONE = .16   # longest bone over the sum of all
-TALL = 2.23  # the same over their height; legs are 0.491 of the height (Winter, 2009)
 
 
-def lift_file(model, path, image_size, focal: float | None = None,
-              height: float | None = None) -> dict[str, np.ndarray]:
-    """Read a detector's file, lift its people as `lift_people` does, and print a summary.
+def lift_people(model, points: np.ndarray, image_size, focal: float | None = None,
+                height: float | None = None, centre=None) -> dict[str, np.ndarray]:
+    """Lift people by their points (N, 15, 3), pixels and confidence, of `read_people`.
 
-    Without `focal`, in pixels, it is the diagonal of the picture. Raises OSError or ValueError.
+    Without `focal`, in pixels, it is the diagonal of the picture; without `centre`, the principal
+    point, it is the middle. Returns `kept` (N,), the people with at least FEWEST joints; for all,
+    NaN for the others, `joint_3d` (N, 15, 3) and `root` (N, 3), in metres with the `height` of
+    people, else in units of each root's distance; `seen` (N, 15), the joints that were not filled
+    in; for those kept the view that the network was shown and its answer, `shown` (M, 15, 2) and
+    `lifted` (M, 15, 3), and `odd` (M,), if that is unlike people. Raises ValueError if nobody is
+    kept.
     """
-    points, kind = read_people(path)
-    focal = focal or math.hypot(*image_size)
-    beyond = np.abs(points[..., :2] / image_size - .5).max(axis=2) - .5  # over the picture's size
-    points[beyond > 1, 2] = 0
-    if (beyond <= 0).mean() < .5:
-        print('warning: most points lie outside of the picture; is --image-size W H that of the '
-              'picture?', file=sys.stderr)
-    try:
-        people = lift_people(model, points, image_size, focal, height)
-    except ValueError as error:
-        raise ValueError(f'{path}: {error}') from error
-    seen = people['seen']
-    print(f'{path}: {len(points):,} people of {kind}, focal length {focal:.0f} pixels, '
-          f'{(~seen).sum():,} of {seen.size:,} joints filled in')
-    skipped = ', '.join(map(str, np.setdiff1d(range(len(points)), people['kept'])))
-    if skipped:
-        print(f'skipped, fewer than {FEWEST} of {len(JOINTS)} joints: person {skipped}')
-    odd = people['kept'][is_odd(model, people['shown'], people['lifted'])]
-    if len(odd):
-        print(f'warning: the points of person {", ".join(map(str, odd))} do not look like those of '
-              f'a person; is their order that of {kind}, x before y, and y down?', file=sys.stderr)
-    return people
+    size = np.asarray(image_size, dtype=float)
+    beyond = np.abs(points[..., :2] / size - .5).max(axis=2) > 1.5  # by more than the picture
+    confidence = np.where(beyond, 0, points[..., 2])
+    joint_2d = to_plane(points, size / 2 if centre is None else centre, focal or math.hypot(*size))
+    seen = visible(confidence < CONFIDENT)
+    kept = seen[:, :-1].sum(axis=1) >= FEWEST
+    if not kept.any():
+        raise ValueError(f'found nobody with {FEWEST} of {len(JOINTS)} joints, expected points '
+                         f'with confidences of at least {CONFIDENT}')
+    joints, shown, lifted = lift_points(model, to_lab(fill_in(joint_2d[kept], seen[kept])))
+    if height:
+        joints *= height * TALL / bone_sum(joints[:, :-1] - joints[:, -1:])
+    joint_3d, root = np.full((len(points), 15, 3), np.nan), np.full((len(points), 3), np.nan)
+    joint_3d[kept], root[kept] = from_lab(joints[:, :-1]), joints[:, -1]
+    return {'kept': kept, 'joint_3d': joint_3d, 'root': root, 'seen': seen[:, :-1],
+            'shown': shown, 'lifted': lifted, 'odd': is_odd(model, shown, lifted)}
 
 
 def is_odd(model, shown: np.ndarray, lifted: np.ndarray) -> np.ndarray:
-    """Tell which people (N,) are unlike those of the training: points far from theirs, or one bone
+    """Tell which people (M,) are unlike those of the training: points far from theirs, or one bone
     much longer than the others."""
     mean, std, inverse_focal = (value.cpu().numpy() for value in (
         model.mean_2d, model.std_2d, model.inverse_focal))
@@ -65,32 +69,46 @@ def is_odd(model, shown: np.ndarray, lifted: np.ndarray) -> np.ndarray:
     return (np.sqrt(np.square(offset).mean(axis=1)) > ODD_POINTS) | (longest > ODD_BONE)
 
 
-def lift_people(model, points: np.ndarray, image_size, focal: float,
-                height: float | None = None) -> dict[str, np.ndarray]:
-    """Lift people by their points (N, 15, 3) of `read_people`.
+def describe(people: People, lifted: dict, image_size, focal: float) -> None:
+    """Print a summary of `lift_people`, and warnings to standard error."""
+    def numbers(chosen):
+        return ', '.join(map(str, np.flatnonzero(chosen)))
 
-    Returns `kept`, the rows of the M people with at least FEWEST joints; which of their joints were
-    `seen` (M, 15); `joint_3d` (M, 15, 3) in metres with the `height` of people, else in units of
-    each root's distance; and the view that the network was shown and its answer, `shown`
-    (M, 15, 2) and `lifted` (M, 15, 3). Raises ValueError if nobody is kept.
-    """
-    joint_2d, seen = to_plane(points, image_size, focal)
-    kept = np.flatnonzero(seen[:, :-1].sum(axis=1) >= FEWEST)
-    if not len(kept):
-        raise ValueError(f'found nobody with {FEWEST} of {len(JOINTS)} joints, expected points '
-                         f'with confidences of at least {CONFIDENT}')
-    joint_3d, shown, lifted = lift_points(model, fill_in(joint_2d[kept], seen[kept]))
-    if height:
-        joint_3d *= height * TALL / bone_sum(joint_3d[:, :-1] - joint_3d[:, -1:])
-    return {'kept': kept, 'seen': seen[kept, :-1], 'joint_3d': joint_3d[:, :-1], 'shown': shown,
-            'lifted': lifted}
+    points, kept, seen = people.points, lifted['kept'], lifted['seen'][lifted['kept']]
+    print(f'{len(points):,} {"person" if len(points) == 1 else "people"} of {people.kind}, focal '
+          f'length {focal:.0f} pixels, {(~seen).sum():,} of {seen.size:,} joints filled in')
+    if not kept.all():
+        print(f'skipped, fewer than {FEWEST} of {len(JOINTS)} joints: person {numbers(~kept)}')
+    outside = ((points[..., :2] < 0) | (points[..., :2] > image_size)).any(axis=2)
+    if outside[kept].mean() > .5:
+        print('warning: most points lie outside of the picture; is --image-size W H that of the '
+              'picture?', file=sys.stderr)
+    odd = kept.copy()
+    odd[kept] = lifted['odd']
+    if odd.any():
+        print(f'warning: the points of person {numbers(odd)} do not look like those of a person; '
+              f'is their order that of {people.kind}, x before y, and y down?', file=sys.stderr)
 
 
-def to_plane(points: np.ndarray, image_size, focal: float) -> tuple[np.ndarray, np.ndarray]:
-    """Bring points (N, 15, 3) in pixels to joints (N, 16, 2), the root last, and tell which are
-    seen."""
-    plane = (points[..., :2] - np.divide(image_size, 2)) / (focal, -focal)
-    return joints_of(plane), visible(points[..., 2] < CONFIDENT)
+def save_people(path: Path, people: People, lifted: dict, metres: bool) -> None:
+    """Save joints (N, 15, 3), row i of person i, as .npy, or as .json with names."""
+    joint_3d = lifted['joint_3d'].astype(np.float32)
+    if path.suffix == '.npy':
+        with atomic(path) as file:
+            np.save(file, joint_3d)
+        return
+    found = [{'index': row, 'frame': people.frames[row], 'metres': metres,
+              'root': lifted['root'][row].tolist(), 'joints': dict(zip(JOINTS, joints.tolist())),
+              'filled_in': [name for name, seen in zip(JOINTS, lifted['seen'][row]) if not seen]}
+             if lifted['kept'][row] else {'index': row, 'frame': people.frames[row], 'joints': None}
+             for row, joints in enumerate(joint_3d)]
+    with atomic(path, 'w') as file:
+        json.dump(found, file, indent=1)
+
+
+def to_plane(points: np.ndarray, centre, focal: float) -> np.ndarray:
+    """Bring points (N, 15, 3) in pixels to joints (N, 16, 2) on the plane at distance 1."""
+    return joints_of((points[..., :2] - centre) / (focal, -focal))
 
 
 def visible(hidden: np.ndarray) -> np.ndarray:

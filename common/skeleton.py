@@ -31,6 +31,54 @@ def joints_of(points: np.ndarray) -> np.ndarray:
     return POINT_WEIGHTS.astype(points.dtype) @ points
 
 
+# Annotators of COCO put joints elsewhere than motion capture does. Heights over stature: COCO's from
+# the regressor of anny 0.6.2 (Bregier et al., arXiv 2511.03589) on its default body; the lab's from
+# LENGTHS of common/people.py and Winter, 2009. MediaPipe and OpenPose learnt from such annotations.
+HEIGHTS = {'Ankle': (.055, .039), 'Knee': (.265, .285), 'Hip': (.510, .530),
+           'Shoulder': (.812, .790)}  # a detector's, the lab's
+# distance between left and right, the lab's (the mean of its two ways to place joints) over a
+# detector's: .088 of .115 and .171 of .193 of the stature
+HIPS_WIDE, SHOULDERS_WIDE = .765, .886
+
+
+def _limb_map() -> np.ndarray:
+    """Return the matrix (12, 12) from a detector's limb points, as in LIMBS, to the lab's joints."""
+    each = dict(zip(POINTS[3:], np.eye(12)))
+    theirs, ours = ({name: height[k] for name, height in HEIGHTS.items()} for k in (0, 1))
+    rows = dict(each)  # wrists and elbows stay
+
+    def share(joint, start, end):  # how far the joint moves, over the bone from start to end
+        return (ours[joint] - theirs[joint]) / (theirs[end] - theirs[start])
+
+    hips, shoulders = ((each[f'L{name}'] + each[f'R{name}']) / 2 for name in ('Hip', 'Shoulder'))
+    for side in 'LR':
+        hip, knee, ankle, shoulder = (each[side + name] for name in (
+            'Hip', 'Knee', 'Ankle', 'Shoulder'))
+        rows[f'{side}Hip'] = (hips + HIPS_WIDE * (hip - hips)
+                              + share('Hip', 'Hip', 'Shoulder') * (shoulders - hips))
+        rows[f'{side}Shoulder'] = (shoulders + SHOULDERS_WIDE * (shoulder - shoulders)
+                                   + share('Shoulder', 'Hip', 'Shoulder') * (shoulders - hips))
+        rows[f'{side}Knee'] = knee + share('Knee', 'Knee', 'Hip') * (hip - knee)
+        rows[f'{side}Ankle'] = ankle + share('Ankle', 'Ankle', 'Knee') * (knee - ankle)
+    return np.stack([rows[name] for name in POINTS[3:]])
+
+
+LIMB_MAP = _limb_map()
+
+
+def to_lab(joint_2d: np.ndarray) -> np.ndarray:
+    """Move joints (N, 16, 2) of `joints_of` from a detector's limb points to the lab's joints."""
+    limbs = joint_2d[:, LIMBS]
+    return joint_2d + POINT_WEIGHTS[:, 3:] @ (LIMB_MAP @ limbs - limbs)
+
+
+def from_lab(joint_3d: np.ndarray) -> np.ndarray:
+    """Move the limbs of joints (N, 15, 3) back to a detector's points."""
+    moved = joint_3d.copy()
+    moved[:, LIMBS] = np.linalg.inv(LIMB_MAP) @ joint_3d[:, LIMBS]
+    return moved
+
+
 def bone_sum(pose: np.ndarray) -> np.ndarray:
     """Return the sum of the bone lengths (N, 1, 1) of poses (N, 15, 3) about the root."""
     joints = np.concatenate([pose, np.zeros_like(pose[:, :1])], axis=1)

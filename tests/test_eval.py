@@ -1,6 +1,7 @@
 """The score of weights on a file, and people of a photograph, as commands."""
-import pickle
+import json
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from common.people import sample
 from common.skeleton import BONES, JOINTS, LIMBS
 from conftest import COCO, PERSON, ROOT, person_of
 from data import SUPERVISED, load
-from eval import load_model, main
+from eval import lift_keypoints, load_model, main
 from metrics import cal_mpjpe, cal_n_mpjpe, cal_pa_mpjpe
 from model import LiftModel
 
@@ -291,18 +292,33 @@ def test_a_person_is_lifted_where_the_points_are(folder, shipped, capsys):
     assert Path('plots/gallery.png').exists() and Path('out.gif').exists()
 
 
-def test_people_with_few_points_are_skipped_by_number_and_missing_points_filled_in(folder, shipped,
-                                                                                   capsys):
+def test_row_i_is_person_i_and_missing_points_are_filled_in(folder, shipped, capsys):
     people = np.stack([person_of(COCO)] * 4)
     people[[1, 3], 5:14, 2] = .2
     people[2, 9] = 0
     np.save('a.npy', people)
-    main([str(shipped), *CPU, '--keypoints', 'a.npy', *SIZE, '--predict', 'out.npy'])
-    output = capsys.readouterr().out
-    assert '4 people of COCO, focal length 2203 pixels, 1 of 30 joints' in output
-    assert 'person 1, 3\n' in output
-    first, third = np.load('out.npy')
+    for out in ('out.npy', 'out.json'):
+        main([str(shipped), *CPU, '--keypoints', 'a.npy', *SIZE, '--predict', out])
+        output = capsys.readouterr().out
+        assert '4 people of COCO, focal length 2203 pixels, 1 of 30 joints' in output
+        assert 'person 1, 3\n' in output
+    first, second, third, fourth = lifted = np.load('out.npy')
+    assert np.isnan(second).all() and np.isnan(fourth).all()
     assert np.abs(first - third).max(axis=1).argmax() == JOINTS.index('LWrist')
+    found = json.loads(Path('out.json').read_text())
+    assert [person['index'] for person in found] == [person['frame'] for person in found]
+    assert [person['joints'] is None for person in found] == [False, True, False, True]
+    assert found[2]['filled_in'] == ['LWrist'] and found[2]['metres'] is False
+    np.testing.assert_allclose([found[2]['joints'][name] for name in JOINTS], lifted[2], rtol=1e-6)
+
+
+def test_points_are_lifted_from_python_as_by_the_command(folder, shipped):
+    np.save('a.npy', person_of(COCO))
+    main([str(shipped), *CPU, '--keypoints', 'a.npy', *SIZE, '--height', '1.75', '--predict',
+          'out.npy'])
+    joints, filled_in = lift_keypoints(person_of(COCO), (1920, 1080), height=1.75)
+    np.testing.assert_allclose(joints, np.load('out.npy'), rtol=1e-5)
+    assert filled_in.shape == (1, 15) and not filled_in.any()
 
 
 def test_points_outside_of_the_picture_get_a_warning(folder, capsys):

@@ -5,9 +5,10 @@ import torch
 
 from common.camera import ROOT, project, smallest_rotation
 from common.people import random_lengths, sample
-from common.photo import (FEWEST, SIZE, TALL, extent, fill_in, find_root, lift_file, lift_people,
+from common.detector import from_array
+from common.photo import (FEWEST, SIZE, TALL, extent, fill_in, find_root, lift_people,
                           lift_points, visible)
-from common.skeleton import JOINTS, POINTS, bone_sum, joints_of
+from common.skeleton import JOINTS, POINTS, bone_sum, joints_of, to_lab
 from conftest import COCO, person_of
 from eval import load_model
 from metrics import cal_n_mpjpe
@@ -51,18 +52,20 @@ def test_a_height_gives_metres_and_people_with_few_joints_are_skipped(model):
     confidence[[3, 5]] *= ~np.isin(range(15), arm)  # nor spine, neck, head: 9 joints are left
     confidence[3, POINTS.index('LAnkle')] = .29
     people = lift_people(model, in_pixels(points, confidence), (1920, 1080), 1500, height=1.75)
-    rows = np.delete(np.arange(40), 3)
-    np.testing.assert_array_equal(people['kept'], rows)
-    expected = np.ones((39, 15), bool)
-    expected[4] = ~np.isin(JOINTS, ('LShoulder', 'LElbow', 'LWrist', 'Spine', 'Neck', 'Head'))
+    np.testing.assert_array_equal(people['kept'], np.arange(40) != 3)
+    expected = np.ones((40, 15), bool)
+    expected[[3, 5]] = ~np.isin(JOINTS, ('LShoulder', 'LElbow', 'LWrist', 'Spine', 'Neck', 'Head'))
+    expected[3, JOINTS.index('LAnkle')] = False
     np.testing.assert_array_equal(people['seen'], expected)
     assert people['shown'].shape == (39, 15, 2) and people['lifted'].shape == (39, 15, 3)
-    hip, knee, ankle = (people['joint_3d'][:, JOINTS.index(name)]
-                        for name in ('RHip', 'RKnee', 'RAnkle'))
+    joints = np.concatenate([people['joint_3d'], people['root'][:, None]], axis=1)[people['kept']]
+    hip, knee, ankle = (to_lab(joints)[:, JOINTS.index(name)] for name in ('RHip', 'RKnee',
+                                                                          'RAnkle'))
     leg = np.linalg.norm(hip - knee, axis=1) + np.linalg.norm(knee - ankle, axis=1)
     assert np.median(leg) == pytest.approx(.491 * 1.75, rel=.06)  # Winter, 2009
     alone = lift_people(model, in_pixels(points, confidence), (1920, 1080), 1500)
-    ratio = people['joint_3d'] / alone['joint_3d']  # without a height each root is 1 away
+    assert np.isnan(people['joint_3d'][3]).all() and np.isnan(people['root'][3]).all()
+    ratio = np.delete(people['joint_3d'] / alone['joint_3d'], 3, axis=0)  # each root is 1 away
     assert np.ptp(ratio, axis=(1, 2)).max() < 1e-3 * ratio.max()
 
 
@@ -130,17 +133,23 @@ def test_hidden_joints_are_filled_in_near_to_where_they_were():
     lambda person: person, lambda person: person * [1, -1, 1] + [0, 1080, 0],
     lambda person: person[:, [1, 0, 2]], lambda person: person[::-1],
     lambda person: person * [0, 0, 1] + [500, 500, 0]))
-def test_points_unlike_a_person_get_a_warning(model, tmp_path, capsys, change):
+def test_points_unlike_a_person_are_odd(model, change):
     """As they are, upside down, y before x, in another order, all in one place."""
-    np.save(tmp_path / 'a.npy', changed := change(person := person_of(COCO)))
-    lift_file(model, tmp_path / 'a.npy', (1920, 1080))
-    assert ('person 0' in capsys.readouterr().err) == (changed is not person)
+    changed = change(person := person_of(COCO))
+    people = lift_people(model, from_array(changed), (1920, 1080))
+    assert people['odd'].tolist() == [changed is not person]
 
 
-def test_a_point_far_beyond_the_picture_is_missing(model, tmp_path, capsys):
+def test_a_point_far_beyond_the_picture_is_missing(model):
     person = person_of(COCO)
     person[9, :2] = 48_000, -31_000  # the left wrist
-    np.save(tmp_path / 'a.npy', person)
-    people = lift_file(model, tmp_path / 'a.npy', (1920, 1080))
+    people = lift_people(model, from_array(person), (1920, 1080))
     np.testing.assert_array_equal(people['seen'][0], np.array(JOINTS) != 'LWrist')
-    assert capsys.readouterr().err == ''
+    assert not people['odd'].any()
+
+
+def test_the_principal_point_moves_with_a_crop(model):
+    person = from_array(person_of(COCO))
+    whole = lift_people(model, person, (1920, 1080), 1500)
+    crop = lift_people(model, person - [600, 200, 0], (800, 800), 1500, centre=(360, 340))
+    np.testing.assert_allclose(crop['joint_3d'], whole['joint_3d'], atol=1e-9)

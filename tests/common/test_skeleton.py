@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 
 from common.people import sample
-from common.skeleton import BONES, JOINTS, bone_sum, find_bones, joints_of
+from common.skeleton import (BONES, JOINTS, LIMBS, bone_sum, find_bones, from_lab, joints_of,
+                             to_lab)
 from data import load
 
 PEOPLE = sample(3000, seed=7)
@@ -58,3 +59,22 @@ def test_joints_that_a_detector_does_not_show_are_put_where_they_are():
     assert (off[:, hidden].mean(axis=0) < .0135).all()  # 6 cm at 4.5 m
     moved = joints_of(2 * PEOPLE['joint_detected'] + np.float32(3))  # anywhere, of any size
     np.testing.assert_allclose(moved, 2 * joints + 3, atol=1e-5)
+
+
+def test_a_detectors_joints_become_the_labs_and_back():
+    """By hand, on COCO's keypoints of a body that stands, heights over stature."""
+    height = {'Hip': .51, 'Knee': .265, 'Ankle': .055, 'Shoulder': .812, 'Elbow': .6, 'Wrist': .45}
+    wide = {'Hip': .115, 'Shoulder': .193}
+    joints = np.array([[(wide.get(name[1:], .1) / 2 * (1 if name[0] == 'L' else -1),
+                         height.get(name[1:], .9)) for name in (*JOINTS, 'Root')]])
+    points = joints[0, LIMBS]
+    joints = joints_of(np.vstack([np.tile((0, .919), (3, 1)), points])[None])
+    moved = dict(zip((*JOINTS, 'Root'), to_lab(joints)[0]))
+    for name, expected in (('Hip', .53), ('Knee', .285), ('Ankle', .039), ('Shoulder', .79),
+                           ('Elbow', .6), ('Wrist', .45)):
+        assert moved[f'L{name}'][1] == pytest.approx(expected, abs=2e-3)
+    assert moved['LHip'][0] - moved['RHip'][0] == pytest.approx(.088, abs=1e-3)
+    assert moved['LShoulder'][0] - moved['RShoulder'][0] == pytest.approx(.171, abs=1e-3)
+    assert moved['Neck'][1] == pytest.approx(.79, abs=1e-3)
+    back = from_lab(np.dstack([to_lab(joints), np.zeros((1, 16))])[:, :15])
+    np.testing.assert_allclose(back[0, LIMBS, :2], points, atol=1e-12)
