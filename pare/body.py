@@ -4,6 +4,8 @@ SMPL is of Loper et al., SIGGRAPH Asia 2015. Its frame in a model file: metres, 
 the body's left. Cameras see x right, y down, z ahead, so an upright person is turned by half a
 turn about x.
 """
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -14,12 +16,12 @@ JOINTS = ('Pelvis', 'LHip', 'RHip', 'Spine1', 'LKnee', 'RKnee', 'Spine2', 'LAnkl
 PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21)
 N_BETAS = 10
 
-# what is left and what is right in a mirror
+# a mirror swaps left and right
 FLIP_JOINTS = [0, 2, 1, 3, 5, 4, 6, 8, 7, 9, 11, 10, 12, 14, 13, 15, 17, 16, 19, 18, 21, 20, 23, 22]
-FLIP_PARTS = [0, *(1 + joint for joint in FLIP_JOINTS)]  # in labels, where 0 is the background
+FLIP_PARTS = [0, *(1 + joint for joint in FLIP_JOINTS)]  # 0 is the background
 FLIP_KEYPOINTS = [5, 4, 3, 2, 1, 0, 11, 10, 9, 8, 7, 6, *range(12, 20), 21, 20, 23, 22]
 
-# the 24 keypoints of SPIN's annotations: of the skeleton, of J_regressor_extra, of the face
+# SPIN's 24 keypoints: from the skeleton, from J_regressor_extra, from vertices of the face
 KEYPOINTS = ('RAnkle', 'RKnee', 'RHip', 'LHip', 'LKnee', 'LAnkle', 'RWrist', 'RElbow', 'RShoulder',
              'LShoulder', 'LElbow', 'LWrist', 'Neck', 'HeadTop', 'Pelvis', 'Thorax', 'Spine',
              'Jaw', 'Head', 'Nose', 'LEye', 'REye', 'LEar', 'REar')
@@ -27,6 +29,8 @@ EXTRA = ('RHip', 'LHip', 'Neck', 'HeadTop', 'Pelvis', 'Thorax', 'Spine', 'Jaw', 
 FACE = {'Nose': 332, 'LEye': 2800, 'REye': 6260, 'LEar': 583, 'REar': 4071}  # vertices of SMPL
 H36M = ('Pelvis', 'LHip', 'LKnee', 'LAnkle', 'RHip', 'RKnee', 'RAnkle', 'Spine', 'Neck', 'Jaw',
         'Head', 'LShoulder', 'LElbow', 'LWrist', 'RShoulder', 'RElbow', 'RWrist')
+H36M_IN_S = [KEYPOINTS.index(name) for name in H36M]
+GENDERS = 'neutral', 'm', 'f'
 EVALUATED = ('RAnkle', 'RKnee', 'RHip', 'LHip', 'LKnee', 'LAnkle', 'RWrist', 'RElbow', 'RShoulder',
              'LShoulder', 'LElbow', 'LWrist', 'Neck', 'Head')  # the 14 joints of 3DPW's protocol
 
@@ -34,9 +38,9 @@ EVALUATED = ('RAnkle', 'RKnee', 'RHip', 'LHip', 'LKnee', 'LAnkle', 'RWrist', 'RE
 # ---- rotations ----------------------------------------------------------------------------------
 
 def axis_angle_to_matrix(vector: Tensor) -> Tensor:
-    """Rotations (..., 3, 3) about vectors (..., 3) by their length in radians (Rodrigues, 1840).
+    """Return rotations (..., 3, 3) about vectors (..., 3) by their length in radians.
 
-    sin(t) / t and (1 - cos t) / t^2 are written with sinc, which is exact at zero.
+    Rodrigues, 1840. sin(t) / t and (1 - cos t) / t^2 are written with sinc, exact at zero.
     """
     angle = torch.linalg.vector_norm(vector, dim=-1)[..., None, None] / torch.pi
     x, y, z = vector.unbind(-1)
@@ -47,7 +51,7 @@ def axis_angle_to_matrix(vector: Tensor) -> Tensor:
 
 
 def matrix_to_axis_angle(matrix: Tensor) -> Tensor:
-    """Vectors (..., 3) of rotations (..., 3, 3), of a length up to pi.
+    """Return vectors (..., 3) of a length up to pi for rotations (..., 3, 3).
 
     The quaternion is the eigenvector of Bar-Itzhack (Journal of Guidance, 2000), good at any angle.
     """
@@ -63,7 +67,7 @@ def matrix_to_axis_angle(matrix: Tensor) -> Tensor:
 
 
 def rotation_6d_to_matrix(six: Tensor) -> Tensor:
-    """Rotations (..., 3, 3) of six numbers (..., 6), the first two columns row by row.
+    """Return rotations (..., 3, 3) of six numbers (..., 6), the first two columns row by row.
 
     Zhou et al., "On the continuity of rotation representations", CVPR 2019, in the order of HMR,
     SPIN and PARE: a1 = (x0, x2, x4), a2 = (x1, x3, x5).
@@ -75,18 +79,18 @@ def rotation_6d_to_matrix(six: Tensor) -> Tensor:
 
 
 def matrix_to_rotation_6d(matrix: Tensor) -> Tensor:
-    """Six numbers (..., 6) of rotations (..., 3, 3)."""
+    """Return six numbers (..., 6) of rotations (..., 3, 3)."""
     return matrix[..., :2].flatten(-2)
 
 
 def relative_rotations(world: Tensor) -> Tensor:
-    """Rotations (B, 24, 3, 3) relative to the parents, of those in the camera's frame."""
+    """Return rotations (B, 24, 3, 3) relative to the parents for those in the camera's frame."""
     parents = world[:, list(PARENTS[1:])]
     return torch.cat([world[:, :1], parents.mT @ world[:, 1:]], dim=1)
 
 
 def mirrored_rotations(rotations: Tensor) -> Tensor:
-    """Rotations (..., 24, 3, 3) of a body as a mirror shows it, which turns x."""
+    """Return rotations (..., 24, 3, 3) of a body as a mirror shows it; a mirror negates x."""
     mirror = torch.diag(rotations.new_tensor([-1., 1., 1.]))
     return mirror @ rotations[..., FLIP_JOINTS, :, :] @ mirror
 
@@ -94,16 +98,16 @@ def mirrored_rotations(rotations: Tensor) -> Tensor:
 # ---- cameras ------------------------------------------------------------------------------------
 
 def project(points: Tensor, camera: Tensor) -> Tensor:
-    """Points (B, K, 3) to the crop (B, K, 2), -1 to 1, by weak perspective (s, tx, ty) (B, 3).
+    """Project points (B, K, 3) to the crop (B, K, 2), -1 to 1, by cameras (s, tx, ty) (B, 3).
 
-    As HMR: s (x + tx, y + ty). A pixel of a crop of r pixels is (x + 1) r / 2.
+    Weak perspective as in HMR: s (x + tx, y + ty). In a crop of r pixels that is (x + 1) r / 2.
     """
     return camera[:, None, :1] * (points[..., :2] + camera[:, None, 1:])
 
 
 def fit_camera(points: Tensor, places: Tensor, weight: Tensor) -> Tensor:
-    """Cameras (B, 3) with which points (B, K, 3) fall nearest to places (B, K, 2) of the crop, by
-    least squares with weights (B, K). The scale is kept above 1e-3."""
+    """Return cameras (B, 3) that project points (B, K, 3) nearest to places (B, K, 2) of the crop:
+    least squares with weights (B, K), and a scale of at least 1e-3."""
     weight = (weight / weight.sum(dim=1, keepdim=True).clamp(min=1e-9))[..., None]
     centre, middle = (weight * points[..., :2]).sum(dim=1), (weight * places).sum(dim=1)
     offset = points[..., :2] - centre[:, None]
@@ -115,7 +119,7 @@ def fit_camera(points: Tensor, places: Tensor, weight: Tensor) -> Tensor:
 
 def full_translation(camera: Tensor, centre: Tensor, side: Tensor, size: Tensor,
                      focal: Tensor | float = 5000.) -> Tensor:
-    """Where the body stands before the camera of the whole image, (B, 3) in metres.
+    """Return the place of the body in the camera's frame of the whole image, (B, 3) in metres.
 
     camera (B, 3) as in `project`; centre (B, 2) and side (B,) of the crop's box and size (B, 2),
     width and height of the image, in pixels like the focal length. With the principal point in
@@ -133,7 +137,7 @@ def full_translation(camera: Tensor, centre: Tensor, side: Tensor, size: Tensor,
 class Body(nn.Module):
     """Linear blend skinning of the arrays of an SMPL file, with all vertices or a choice of them.
 
-    Within, coordinates come before vertices: so each of the products of skinning is of long rows.
+    Inside, coordinates come before vertices, so that products of skinning have long rows.
     """
 
     def __init__(self, arrays: dict, vertices=slice(None)):
@@ -161,16 +165,16 @@ class Body(nn.Module):
             self.register_buffer(name, torch.tensor(indices), persistent=False)
 
     def joints(self, betas: Tensor) -> Tensor:
-        """Joints at rest (B, 24, 3)."""
+        """Return joints at rest (B, 24, 3)."""
         return self.joint_template + (betas @ self.joint_shapes).unflatten(1, (24, 3))
 
     def posed_joints(self, betas: Tensor, rotations: Tensor) -> Tensor:
-        """Joints (B, 24, 3) as in forward, without vertices."""
+        """Return joints (B, 24, 3) as in forward, without vertices."""
         return self.chain(self.joints(betas), rotations)[..., :3, 3]
 
     def forward(self, betas: Tensor, rotations: Tensor) -> tuple[Tensor, Tensor]:
-        """Vertices (B, V, 3) and joints (B, 24, 3), metres, of betas (B, 10) and the rotations
-        (B, 24, 3, 3) of the joints relative to their parents."""
+        """Return vertices (B, V, 3) and joints (B, 24, 3), in metres, of betas (B, 10) and the
+        rotations (B, 24, 3, 3) of the joints relative to their parents."""
         rest = self.joints(betas)
         bends = rotations[:, 1:] - torch.eye(3, dtype=betas.dtype, device=betas.device)
         features = torch.cat([betas, bends.flatten(1)], dim=1)                # (B, 217)
@@ -184,7 +188,8 @@ class Body(nn.Module):
         return vertices.mT.contiguous(), places.squeeze(3)
 
     def chain(self, rest: Tensor, rotations: Tensor) -> Tensor:
-        """Where the joints are in the world (B, 24, 4, 4), a level of the tree at a time."""
+        """Return the frames of the joints in the world (B, 24, 4, 4), a level of the tree at a
+        time."""
         bones = torch.cat([rest[:, :1], rest[:, 1:] - rest[:, self.parents]], dim=1)
         local = nn.functional.pad(torch.cat([rotations, bones[..., None]], dim=3), (0, 0, 0, 1))
         local[..., 3, 3] = 1
@@ -195,13 +200,19 @@ class Body(nn.Module):
         return torch.cat(world, dim=1)[:, self.order]
 
 
+class Points(NamedTuple):
+    """Points of bodies, in metres."""
+    keypoints: Tensor  # SPIN's (B, 24, 3)
+    h36m: Tensor       # joints of Human3.6M (B, 17, 3), without their regressor (B, 0, 3)
+    joints: Tensor     # SMPL's (B, 24, 3)
+
+
 class Skeleton(nn.Module):
-    """What a training needs of a body, from the few vertices that it takes: KEYPOINTS and H36M.
+    """Computes the points of a body from the few vertices that they need.
 
     `known` (24,) tells which keypoints the body has: without J_regressor_extra nine are missing,
     without vertices of the face five. Points about their middle are taken about the mean of
-    `centre`: the hips or, where those are missing, the shoulders. Without J_regressor_h36m there
-    are no joints of H36M.
+    `centre`: the hips or, if those are missing, the shoulders.
     """
 
     def __init__(self, arrays: dict):
@@ -226,13 +237,13 @@ class Skeleton(nn.Module):
         self.centre = [KEYPOINTS.index(name) for name in middle]
 
     def missing(self) -> str:
-        """A line on the keypoints that the body does not have, empty where it has all."""
+        """Say which keypoints the body does not have; an empty string if it has all."""
         names = [name for name, known in zip(KEYPOINTS, self.known.tolist()) if not known]
         return (f'the body has no {", ".join(names)}, which are left out; SPIN\'s '
                 f'J_regressor_extra.npy beside its file gives them') if names else ''
 
-    def forward(self, betas: Tensor, rotations: Tensor) -> tuple[Tensor, Tensor]:
-        """Keypoints (B, 24, 3) and joints of H36M (B, 17, 3) or (B, 0, 3), in metres."""
+    def forward(self, betas: Tensor, rotations: Tensor) -> Points:
+        """Compute the points of betas (B, 10) and rotations (B, 24, 3, 3), as in Body."""
         vertices, joints = self.body(betas, rotations)
         regressed = self.rows @ vertices
-        return regressed[:, :24] + self.of_joints @ joints, regressed[:, 24:]
+        return Points(regressed[:, :24] + self.of_joints @ joints, regressed[:, 24:], joints)

@@ -1,14 +1,9 @@
 """Scores a regressor of the SMPL body, and runs it on a photograph.
 
     python -m pare.eval                          # the shipped weights on rendered people
-    python -m pare.eval pareModel --data 3dpw_test.npz --images /data --body-dir smpl
+    python -m pare.eval pareModel --data 3dpw_test.npz --images /data --body smpl
     python -m pare.eval run photo.jpg --box x y w h --obj out.obj
 """
-from pare.command import command, end_at_once
-
-if __name__ == '__main__':  # while torch is imported
-    end_at_once()
-
 import argparse
 import math
 import sys
@@ -17,23 +12,21 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 from torch.utils.data import DataLoader
 
-from data import atomic
+from common.command import Parser, add_device, bounded, exit_status, pick_device
+from common.files import atomic, write_csv
 from metrics import cal_joint_error, cal_mpjpe, cal_pa_mpjpe
-from model import pick_device
 from pare import pictures
-from pare.body import H36M, Body, Skeleton, full_translation, matrix_to_axis_angle
-from pare.data import GENDERS, People, crop_matrix, load_bodies, read_photo, standardise, warp
-from pare.files import SIDES, load_body
+from pare.body import GENDERS, H36M, Body, Skeleton, full_translation, matrix_to_axis_angle
+from pare.data import People, crop_matrix, load_bodies, read_photo, warp
+from pare.files import SIDES
 from pare.formats import write_npz
-from pare.metrics import complete, evaluate, measure, pointed
+from pare.metrics import Meshes, complete, evaluate, pointed
 from pare.model import load_model
 from pare.people import rendered_samples
 from pare.render import overlay, to_pixels
-from pare.standin import make_body
-from plots import write_csv
-from training import Parser, bounded, status
 
 SHIPPED = Path(__file__).with_name('pareModel')
 N_TEST, TEST_SEED = 500, 1
@@ -43,47 +36,29 @@ FLOOR = 44  # mm: an MLP on the exact 2D keypoints of rendered people, see pare.
 # ---- the score ----------------------------------------------------------------------------------
 
 def score(args: argparse.Namespace) -> None:
-    """Measures, prints and draws."""
+    """Measure, print and draw."""
     device = pick_device(args.device)
     model, kept = load_model(args.model, device)
-    resolution, visible = kept['options']['resolution'], None
-    bodies = bodies_of(args)
-    if args.data:
-        samples = People(args.data, bodies['neutral'], args.images, resolution)
-        left_out = samples.keep_scored()
-        print(f'{args.model} on {args.data}: {len(samples):,} samples; {left_out:,} without truth '
-              f'are left out')
-        visible = samples.set.get('visible')
-    else:
-        samples, visible = rendered_samples(N_TEST, resolution, TEST_SEED)
-        print(f'{args.model} on {N_TEST} rendered people (seed {TEST_SEED}), of no training')
-    found = measure(model, samples, bodies, genders_of(samples, bodies), device)
-    found['all'] = evaluate(model, DataLoader(samples, 64),
-                            Skeleton(bodies['neutral']).to(device), device)
-    rows = report(found, kept, bodies, rendered=not args.data)
+    bodies, resolution = bodies_of(args), kept['options']['resolution']
+    samples, visible = samples_of(args, bodies, resolution)
+    meshes = Meshes(bodies, device)
+    found = evaluate(model, DataLoader(samples, 64), Skeleton(bodies['neutral']).to(device),
+                     device, meshes)
+    rows = rows_of(found, meshes.attention, bodies, kept['mean_pose'], resolution, not args.data)
+    report(rows, found)
     args.plots.mkdir(parents=True, exist_ok=True)
     write_csv(args.plots / 'score.csv', ('name', 'value', 'unit', 'of'), rows)
-    pictures.draw_all(model, samples, bodies['neutral'], found, visible, args.plots, device)
+    pictures.draw_all(model, samples, bodies['neutral'], found, visible, args.plots, device,
+                      args.sensitivity)
     print(f'\nwrote pictures to {args.plots}')
 
 
-def genders_of(samples, bodies: dict) -> list[str]:
-    """The gender of each sample's true body. Raises ValueError where the set does not tell it."""
-    if len(bodies) == 1:
-        return ['neutral'] * len(samples)
-    if 'gender' not in samples.set:
-        raise ValueError(f'{samples.path}: key gender is missing, expected m or f for each sample; '
-                         f'--gt-gender neutral goes without')
-    return samples.set['gender'].tolist()
-
-
 def bodies_of(args: argparse.Namespace) -> dict[str, dict]:
-    """Bodies by gender. Raises ValueError where one has no regressor for the joints of 3DPW."""
-    if not args.data and (args.body or args.body_dir):
-        raise ValueError('--body: found one without --data, expected none: rendered people are of '
-                         'the stand-in')
-    bodies = load_bodies(args.body, args.body_dir,
-                         ('neutral',) if args.gt_gender == 'neutral' else tuple(GENDERS))
+    """Load bodies by gender. Raises ValueError if one has no regressor for the joints of 3DPW."""
+    if args.body and not args.data:
+        raise ValueError('--body: found one without --data, expected none: rendered people have '
+                         'the stand-in body')
+    bodies = load_bodies(args.body, ('neutral',) if args.gt_gender == 'neutral' else GENDERS)
     for gender, arrays in bodies.items():
         if 'J_regressor_h36m' not in arrays:
             raise ValueError(f'body {gender}: found no J_regressor_h36m.npy beside it, expected '
@@ -91,59 +66,78 @@ def bodies_of(args: argparse.Namespace) -> dict[str, dict]:
     return bodies
 
 
-def report(found: dict, kept: dict, bodies: dict, rendered: bool) -> list[tuple]:
-    """Prints the errors, each with what it is of; returns their names, values and units."""
-    joints, truth = complete(found['all'])
-    resolution, source = kept['options']['resolution'], (
-        'S' if found['vertices'].isnan().all() else 'bodies of the gender in the file'
-        if len(bodies) > 1 else 'neutral bodies')
-    note, constant = f'{truth.shape[1]} joints of Human3.6M from the pelvis', kept['mean_pose']
-    note, rows = note + ', truth: neutral bodies' * (len(bodies) > 1), []
+def samples_of(args: argparse.Namespace, bodies: dict, resolution: int) -> tuple:
+    """Load or render the samples; also return the visible share of each body (N,), or None."""
+    if not args.data:
+        print(f'{args.model} on {N_TEST} rendered people (seed {TEST_SEED}), not used in training')
+        return rendered_samples(N_TEST, resolution, TEST_SEED)
+    people = People(args.data, bodies['neutral'], args.images, resolution)
+    left_out = people.keep_scored()
+    if len(bodies) > 1 and (people.set['gender'] == 'neutral').all():
+        raise ValueError(f'{args.data}: key gender is missing or always neutral, expected m or f; '
+                         f'--gt-gender neutral goes without')
+    print(f'{args.model} on {args.data}: {len(people):,} samples; {left_out:,} without truth are '
+          f'left out')
+    return people, people.set.get('visible')
+
+
+def rows_of(found: dict, attention: Tensor, bodies: dict, constant: Tensor | None,
+            resolution: int, rendered: bool) -> list[tuple]:
+    """Return the rows of the score that are known: name, value, unit, and what it is."""
+    joints, truth = complete(found)
+    note, source = f'{truth.shape[1]} joints of Human3.6M from the pelvis', 'neutral bodies'
+    if len(bodies) > 1:
+        note, source = f'{note}, truth: neutral bodies', 'bodies of the gender in the file'
+    source = 'S' if found['vertices'].isnan().all() else source
+    note_14 = f'the 14 joints of 3DPW, pelvis = regressor row 0, truth: {source}'
+    aligned, rows = 'after Procrustes alignment', []
+    joints_14, truth_14 = found['found_14'], found['true_14']
     if constant is not None and constant.shape == truth.shape[1:]:
-        constant = 1000 * cal_mpjpe(constant.expand_as(truth), truth)
-        rows.append(('mean pose', constant, 'mm', 'a constant, the mean of the training'))
+        error = cal_mpjpe(constant.expand_as(truth), truth)
+        rows.append(('mean pose', 1000 * error, 'mm', 'a constant, the mean of the training'))
     if rendered:
-        rows.append(('floor', FLOOR, 'mm', 'what exact 2D keypoints tell, about'))
+        rows.append(('floor', FLOOR, 'mm', 'about what exact 2D keypoints tell'))
     rows += [('MPJPE', 1000 * cal_mpjpe(joints, truth), 'mm', note),
-             ('PA-MPJPE', 1000 * cal_pa_mpjpe(joints, truth), 'mm', 'after Procrustes alignment'),
-             ('MPJPE 14', 1000 * cal_mpjpe(found['found'], found['true']), 'mm',
-              f'the 14 joints of 3DPW, pelvis = regressor row 0, truth: {source}'),
-             ('PA 14', 1000 * cal_pa_mpjpe(found['found'], found['true']), 'mm',
-              'after Procrustes alignment'),
+             ('PA-MPJPE', 1000 * cal_pa_mpjpe(joints, truth), 'mm', aligned),
+             ('MPJPE 14', 1000 * cal_mpjpe(joints_14, truth_14), 'mm', note_14),
+             ('PA 14', 1000 * cal_pa_mpjpe(joints_14, truth_14), 'mm', aligned),
              ('vertices', 1000 * found['vertices'].nanmean(), 'mm', 'all vertices, not aligned'),
-             ('keypoints', found['all']['off'].nanmean() * resolution / 2, 'px',
-              f'of {resolution}: how far the visible 2D keypoints fall off')]
-    if 'peaks' in found and (found['labels'] > 0).any():
-        shares = pointed(found)
-        rows += [('pointing', shares['attention'], '%', 'of visible parts have its peak in a cell'),
-                 ('', shares['mean map'], '%', 'with the mean map of all images'),
-                 ('', shares['other map'], '%', 'with the map of another image')]
+             ('keypoints', found['off'].nanmean() * resolution / 2, 'px',
+              f'of {resolution}: error of the visible 2D keypoints')]
+    if 'peaks' in found:
+        own, mean, other = pointed(found['peaks'], found['labels'], attention)
+        rows += [('pointing', own, '%', 'of visible parts have its peak in a cell'),
+                 ('', mean, '%', 'with the mean map of all images'),
+                 ('', other, '%', 'with the map of another image')]
+    return [(name, float(value), unit, text) for name, value, unit, text in rows
+            if not math.isnan(value)]
+
+
+def report(rows: list[tuple], found: dict) -> None:
+    """Print the rows, then the error of each joint."""
     print()
-    rows = [(name, float(value), unit, text) for name, value, unit, text in rows]
     for name, value, unit, text in rows:
-        if not math.isnan(value):
-            print(f'{name:10}{value:8.{2 if unit == "px" else 1}f} {unit:3} {text}')
+        print(f'{name:10}{value:8.{2 if unit == "px" else 1}f} {unit:3} {text}')
     print('\njoint      mean error')
-    for name, error in zip(H36M, cal_joint_error(joints, truth)):
+    for name, error in zip(H36M, cal_joint_error(*complete(found))):
         print(f'{name:10} {1000 * error:6.1f} mm')
-    return rows
 
 
 # ---- one's own photograph -----------------------------------------------------------------------
 
 @torch.no_grad()
 def run(args: argparse.Namespace) -> None:
-    """Regresses the body in a box of a photograph; writes the mesh and the parameters."""
+    """Find the body in a box of a photograph; write its parameters, mesh and picture."""
     if args.out.suffix != '.npz':
         raise ValueError(f'--out: found {args.out}, expected a name that ends in .npz')
     device = pick_device(args.device)
     model, kept = load_model(args.model, device)
-    arrays = load_body(args.body) if args.body else make_body()
+    arrays = load_bodies(args.body, ('neutral',))['neutral']
     photo = read_photo(args.photo)
     centre, side = box_of(args.box, photo.size)
     resolution = kept['options']['resolution']
     crop = warp(photo, crop_matrix(centre, side, resolution), resolution)
-    output = model(torch.from_numpy(standardise(crop))[None].to(device))
+    output = model(torch.from_numpy(crop).permute(2, 0, 1)[None].to(device))
     vertices, joints = Body(arrays).to(device)(output['betas'], output['rotations'])
     shift = full_translation(output['camera'].cpu(), torch.tensor([centre]), torch.tensor([side]),
                              torch.tensor([photo.size]), args.focal)
@@ -163,8 +157,8 @@ def run(args: argparse.Namespace) -> None:
 
 
 def box_of(box, size: tuple[int, int]) -> tuple[tuple[float, float], float]:
-    """Centre and side of the crop of a box x, y, width, height, or else of the whole photograph.
-    Raises ValueError for a box beside it."""
+    """Return centre and side of the crop of a box x, y, width, height, or of the whole photograph.
+    """
     x, y, width, height = box or (0, 0, *size)
     if not (min(width, height) > 0 and SIDES[0] <= max(width, height) <= SIDES[1] and x < size[0]
             and y < size[1] and min(x + width, y + height) > 0):
@@ -176,8 +170,10 @@ def box_of(box, size: tuple[int, int]) -> tuple[tuple[float, float], float]:
 
 def shown(photo: Image.Image, values: dict, arrays: dict, centre, side: float,
           focal: float) -> Image.Image:
-    """The mesh over the photograph, placed by the translation in the camera of the whole image,
-    f X / Z from its middle; and beside it over the crop that the network saw, as high."""
+    """Draw the mesh over the photograph and, at its right, over the crop that the network saw.
+
+    In the photograph the translation places it: f X / Z from the middle of the image.
+    """
     faces, image, high = arrays['f'].astype(np.int64), np.asarray(photo), photo.height
     points = values['verts'] + values['translation']
     pixels = focal * points[:, :2] / points[:, 2:] + np.array(photo.size) / 2
@@ -188,7 +184,7 @@ def shown(photo: Image.Image, values: dict, arrays: dict, centre, side: float,
 
 
 def write_obj(path: Path, vertices: np.ndarray, faces: np.ndarray) -> None:
-    """The mesh as a Wavefront file, y up; faces count from 1."""
+    """Write the mesh as a Wavefront file, y up; faces count from 1."""
     with atomic(path, 'w') as file:
         file.writelines(f'v {x:.6f} {y:.6f} {z:.6f}\n' for x, y, z in vertices * (1, -1, -1))
         file.writelines(f'f {a} {b} {c}\n' for a, b, c in faces.astype(int) + 1)
@@ -197,46 +193,47 @@ def write_obj(path: Path, vertices: np.ndarray, faces: np.ndarray) -> None:
 # ---- the command line ---------------------------------------------------------------------------
 
 def make_parser(running: bool) -> Parser:
-    """The options of the score, or of `run`."""
+    """Make the parser of the score, or of `run`."""
     parser = Parser(
         prog='python -m pare.eval' + ' run' * running,
-        description='Finds the body in a photograph.' if running else
-        'Scores a regressor of the SMPL body. "python -m pare.eval run --help": on a photograph.',
+        description='Find the body in a photograph.' if running else
+        'Score a regressor of the SMPL body. "python -m pare.eval run --help": on a photograph.',
         epilog='example: python -m pare.eval ' + (
             'run photo.jpg --box 40 30 200 400 --obj person.obj' if running else
-            'pareModel --data 3dpw_test.npz --images /data --body-dir smpl'))
+            'pareModel --data 3dpw_test.npz --images /data --body smpl'))
     option = parser.add_argument
     if running:
         option('photo', type=Path, help='an image')
         option('--model', type=Path, default=SHIPPED, metavar='FILE', help='weights')
         option('--box', type=float, nargs=4, metavar='N', help='x y w h of the person, in '
-               'pixels of the photograph as it is seen; else the whole photograph')
+               'pixels of the photograph as it is seen; default: the whole photograph')
         option('--focal', type=bounded(float, 1, 1e6), default=5000., metavar='PX',
                help='focal length of the camera in pixels, for the translation')
         option('--out', type=Path, default='person.npz', metavar='FILE',
-               help='parameters; the picture lies beside')
+               help='parameters; the picture is beside it')
         option('--obj', type=Path, metavar='FILE', help='the mesh')
-        option('--body', type=Path, metavar='FILE', help='SMPL model; else a stand-in')
     else:
         option('model', type=Path, nargs='?', default=SHIPPED, help='weights')
-        option('--data', type=Path, metavar='FILE', help='a set, .npz; else people are rendered')
+        option('--data', type=Path, metavar='FILE', help='a set, .npz; default: rendered people')
         option('--images', type=Path, default=Path(), metavar='FOLDER', help='where imgname begins')
-        body = parser.add_mutually_exclusive_group().add_argument
-        body('--body', type=Path, metavar='FILE', help='SMPL model; else a stand-in')
-        body('--body-dir', type=Path, metavar='FOLDER', help='SMPL_NEUTRAL, _MALE and _FEMALE')
         option('--gt-gender', choices=('file', 'neutral'), default='file', help='of the true body')
         option('--plots', type=Path, default=Path('pare/plots'), metavar='FOLDER', help='pictures')
-    option('--device', choices=('auto', 'cpu', 'cuda'), default='auto', help='auto: a GPU if any')
+        option('--sensitivity', action='store_true', help='also the picture of grey squares')
+    option('--body', type=Path, metavar='FILE|FOLDER', help='SMPL model, or folder of '
+           'SMPL_NEUTRAL, _MALE and _FEMALE; default: a stand-in')
+    add_device(parser)
     return parser
 
 
-def main(argv=None) -> int:
+def main(argv=None) -> None:
+    """Score, or run on a photograph."""
     argv = list(sys.argv[1:] if argv is None else argv)
     running = argv[:1] == ['run']
     parser = make_parser(running)
     args = parser.parse_args(argv[running:])
-    return status(parser, lambda: (run if running else score)(args))
+    with exit_status(parser):
+        (run if running else score)(args)
 
 
 if __name__ == '__main__':
-    command(main)
+    main()

@@ -1,20 +1,17 @@
 """Files of the field: SMPL models, annotations and fits of SPIN, sequences of 3DPW.
 
-    python -m pare.files convert SMPL_NEUTRAL.pkl smpl.npz
-    python -m pare.files convert-3dpw sequenceFiles/train 3dpw_train.npz
+    python -m pare.files sequenceFiles/train 3dpw_train.npz    # converts 3DPW to one set
 """
-import argparse
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from data import one_line
+from common.command import Parser, exit_status
+from common.files import one_line
 from pare.body import (EVALUATED, EXTRA, FACE, H36M, KEYPOINTS, N_BETAS, PARENTS,
                        axis_angle_to_matrix, matrix_to_axis_angle)
-from pare.command import command
 from pare.formats import checked, read_npy, read_npz, read_pickle, write_npz
-from training import Parser, status
 
 # ---- bodies -------------------------------------------------------------------------------------
 
@@ -24,14 +21,15 @@ REGRESSORS = {'J_regressor_h36m': len(H36M), 'J_regressor_extra': len(EXTRA)}
 
 
 def load_body(path) -> dict[str, np.ndarray]:
-    """Reads and checks an SMPL model, .pkl or .npz: the arrays of SHAPES as float32 and int64.
+    """Read and check an SMPL model, .pkl or .npz: the arrays of SHAPES as float32 and int64.
 
-    Regressors that lie beside it as J_regressor_h36m.npy and J_regressor_extra.npy are read too;
-    `face`, the vertices of FACE, is there for a body of SMPL's 6,890. Raises OSError or ValueError.
+    Also reads J_regressor_h36m.npy and J_regressor_extra.npy beside it. A body of SMPL's 6,890
+    vertices gets `face`, the vertices of FACE. Raises OSError or ValueError.
     """
     path = Path(path)
-    read, keys = read_npz if path.suffix == '.npz' else read_pickle, (*SHAPES, *REGRESSORS, 'face')
-    raw, body, sizes = read(path, keys), {}, {}
+    raw = (read_npz(path, (*SHAPES, *REGRESSORS, 'face')) if path.suffix == '.npz' else
+           read_pickle(path))
+    body, sizes = {}, {}
     for key, shape in SHAPES.items():
         if raw.get(key) is None:
             raise ValueError(f'{path}: key {key} is missing, expected {", ".join(SHAPES)}')
@@ -64,54 +62,59 @@ def load_body(path) -> dict[str, np.ndarray]:
 
 # ---- annotations --------------------------------------------------------------------------------
 
-SIDES = 1, 1e5  # of boxes, in pixels: the least and the most
-GENDERS = {'m': 'm', 'male': 'm', '0': 'm', 'f': 'f', 'female': 'f', '1': 'f',
-           'n': 'neutral', 'neutral': 'neutral', '-1': 'neutral'}  # of SPIN and of PARE
+SIDES = 1, 1e5  # smallest and largest side of a box, in pixels
+GENDER_NAMES = {'m': 'm', 'male': 'm', '0': 'm', 'f': 'f', 'female': 'f', '1': 'f',
+                'n': 'neutral', 'neutral': 'neutral', '-1': 'neutral'}  # names in SPIN and PARE
+NUMBERS = {'center': (2,), 'scale': (), 'pose': (72,), 'shape': (N_BETAS,), 'part': (24, 3),
+           'S': (24, 4), 'has_smpl': ()}  # shape of a row
+OTHERS = 'imgname', 'images', 'labels', 'visible', 'gender'
 
 
 def load_annotations(path, fits=None) -> dict[str, np.ndarray]:
-    """Reads a set of samples in the keys of SPIN and checks it; numbers are float32.
+    """Read and check a set of samples in the keys of SPIN; numbers are float32.
 
-    Adds has_smpl (N,), True where pose and shape are known, and has_joints (N,), True where S has
-    the pelvis and the 14 joints of 3DPW. Where pose and shape are not known, those of `fits` are
-    taken, a file of `load_fits` for the same rows. center and scale are in the pixels of the
-    photograph as it is seen, turned by its EXIF tag. Raises OSError or ValueError.
+    center and scale are in pixels of the photograph as it is seen, turned by its EXIF tag. Missing
+    numbers become zeros with confidence 0, a missing gender neutral. `fits`, a file of `load_fits`
+    for the same rows, fills in missing poses and shapes. has_smpl (N,) is True if they are known,
+    otherwise shape is 0. has_joints (N,) is True if S has the pelvis and the 14 joints of 3DPW.
+    Raises OSError or ValueError.
     """
-    found = read_npz(path, ('imgname', 'images', 'center', 'scale', 'pose', 'shape', 'part', 'S',
-                            'has_smpl', 'gender', 'labels', 'whole'))
+    found = read_npz(path, (*NUMBERS, *OTHERS))
     for key in ('images' if 'images' in found else 'imgname', 'center', 'scale'):
         if not np.ndim(found.get(key, 0)) or not np.size(found[key]):
             raise ValueError(f'{path}: key {key} is missing or empty, expected imgname or images, '
                              f'center and scale')
     n = len(found['center'])
-    for key, shape in (('center', (n, 2)), ('scale', (n,)), ('pose', (n, 72)),
-                       ('shape', (n, N_BETAS)), ('part', (n, 24, 3)), ('S', (n, 24, 4)),
-                       ('has_smpl', (n,))):
-        if key in found:
-            if found[key].shape == (n, 17, *shape[2:]):
-                raise ValueError(f'{path}: key {key}: found the 17 joints of Human3.6M, as mmpose '
-                                 f'writes part and S, expected the 24 keypoints of SPIN: sort them '
-                                 f'into those, or rename the keys to go without')
-            found[key] = checked(f'{path}: key {key}', found[key], shape)
-    for key in {'imgname', 'images', 'labels', 'whole', 'visible', 'gender'} & found.keys():
-        if found[key].shape[:1] != (n,):
-            raise ValueError(f'{path}: key {key}: found shape {found[key].shape}, expected {n} '
-                             f'rows as in center')
-    for key in ('imgname', 'gender'):
-        if key in found and found[key].dtype.kind == 'S':
-            found[key] = np.char.decode(found[key], 'latin1')
+    for key, value in found.items():
+        if key in NUMBERS:
+            if value.shape == (n, 17, *NUMBERS[key][1:]):
+                raise ValueError(f'{path}: key {key}: found the 17 joints of Human3.6M, as of '
+                                 f'mmpose, expected the 24 keypoints of SPIN; another name for the '
+                                 f'key goes without')
+            found[key] = checked(f'{path}: key {key}', value, (n, *NUMBERS[key]))
+        elif value.shape[:1] != (n,):
+            raise ValueError(f'{path}: key {key}: found shape {value.shape}, expected {n} rows as '
+                             f'in center')
+        elif value.dtype.kind == 'S':
+            found[key] = np.char.decode(value, 'latin1')
     _check_values(path, found)
     if ('pose' in found) != ('shape' in found):
         raise ValueError(f'{path}: found only one of pose and shape, expected both or neither')
-    nowhere = np.zeros(n, dtype=bool)
-    found['has_smpl'] = found.get('has_smpl', np.ones(n)) > 0 if 'pose' in found else nowhere
+    found['has_smpl'] = (found.get('has_smpl', np.ones(n)) > 0) & ('pose' in found)
+    found = {key: np.zeros((n, *shape), np.float32) for key, shape in NUMBERS.items()} | {
+        'gender': np.full(n, 'neutral')} | found
+    if fits is not None:  # as SPIN does
+        other, known = load_fits(fits, n), found['has_smpl'][:, None]
+        for key in ('pose', 'shape'):
+            found[key] = np.where(known, found[key], other[key])
+        found['has_smpl'] = found['has_smpl'] | other['has_smpl']
+    found['shape'][~found['has_smpl']] = 0
     rows = [KEYPOINTS.index(name) for name in ('Pelvis', *EVALUATED)]
-    found['has_joints'] = (found['S'][:, rows, 3] > 0).all(axis=1) if 'S' in found else nowhere
-    return found if fits is None else found | _fill(found, load_fits(fits, n))
+    return found | {'has_joints': (found['S'][:, rows, 3] > 0).all(axis=1)}
 
 
 def _check_values(path, found: dict) -> None:
-    """Raises ValueError for a box too small or too large, negative confidence, unknown gender."""
+    """Refuse a box too small or too large, negative confidence, an unknown gender."""
     least, most = (side / 200 for side in SIDES)
     good = {'scale': ((least <= found['scale']) & (found['scale'] <= most),
                       f'a side of the box / 200 from {least:g} to {most:g}')}
@@ -124,27 +127,19 @@ def _check_values(path, found: dict) -> None:
                              f'expected {expected}')
     if 'gender' in found:
         genders = [str(gender) for gender in found['gender']]
-        strange = sorted(set(genders) - set(GENDERS))
+        strange = sorted(set(genders) - set(GENDER_NAMES))
         if strange:
             raise ValueError(f'{path}: key gender: found {one_line(strange[0])}, expected m, f or '
                              f'neutral, or 0, 1 or -1')
-        found['gender'] = np.array([GENDERS[gender] for gender in genders])
-
-
-def _fill(found: dict, fits: dict) -> dict:
-    """pose, shape and has_smpl of a set with those of fits where it has none, as SPIN does."""
-    known = found['has_smpl']
-    filled = {key: np.where(known[:, None], found[key], fits[key]) if 'pose' in found else fits[key]
-              for key in ('pose', 'shape')}
-    return filled | {'has_smpl': known | fits['has_smpl']}
+        found['gender'] = np.array([GENDER_NAMES[gender] for gender in genders])
 
 
 def load_fits(path, n: int) -> dict[str, np.ndarray]:
-    """pose (n, 72), shape (n, 10) and has_smpl (n,) that SPIN fitted to n samples.
+    """Read pose (n, 72), shape (n, 10) and has_smpl (n,) that SPIN fitted to n samples.
 
-    In a form of three: static fits, an .npy (n, 82); final fits, an .npz with pose, betas and
-    valid_fit; fits of several views, an .npz with pose, shape and has_smpl. As in SPIN a shape
-    with a number beyond 3 is taken for a failure and set to zero. Raises OSError or ValueError.
+    There are three forms: static fits, an .npy (n, 82); final fits, an .npz with pose, betas and
+    valid_fit; fits of several views, an .npz with pose, shape and has_smpl. As in SPIN, a shape
+    with a number beyond 3 is a failure and becomes zero. Raises OSError or ValueError.
     """
     if Path(path).suffix == '.npz':
         raw = read_npz(path, ('pose', 'shape', 'betas', 'valid_fit', 'has_smpl'))
@@ -169,12 +164,15 @@ def load_fits(path, n: int) -> dict[str, np.ndarray]:
 COCO = ('Nose', 'Neck', 'RShoulder', 'RElbow', 'RWrist', 'LShoulder', 'LElbow', 'LWrist', 'RHip',
         'RKnee', 'RAnkle', 'LHip', 'LKnee', 'LAnkle', 'REye', 'LEye', 'REar', 'LEar')
 PEOPLE = {'poses': (None, 72), 'betas': (None,), 'campose_valid': (None,), 'genders': None,
-          'poses2d': (None, 3, 18)}  # lists with an entry for each person
+          'poses2d': (None, 3, 18)}  # lists with an entry a person
 
 
 def convert_3dpw(folder) -> dict[str, np.ndarray]:
-    """The sequences (.pkl) of 3DPW as one set, as SPIN makes it: frames whose camera and points are
-    valid, the global rotation in the camera's frame, boxes 1.2 times the points."""
+    """Join the sequences (.pkl) of 3DPW to one set, as SPIN does.
+
+    It has the frames with a valid camera and valid points. The global rotation is in the camera's
+    frame; boxes are 1.2 times as large as the points' extent. Raises OSError or ValueError.
+    """
     paths = sorted(Path(folder).glob('*.pkl'))
     if not paths:
         raise ValueError(f'{folder}: found no .pkl, expected sequences of 3DPW')
@@ -185,8 +183,8 @@ def convert_3dpw(folder) -> dict[str, np.ndarray]:
 
 
 def _sequence(path) -> list[dict]:
-    """The people of a sequence, each as a set. Raises ValueError."""
-    raw = read_pickle(path, (*PEOPLE, 'sequence', 'cam_poses', 'gender', 'poses2D'))
+    """Read the people of a sequence, each as a set."""
+    raw = read_pickle(path)
     for one, other in (('genders', 'gender'), ('poses2d', 'poses2D')):  # both are in use
         raw[one] = raw.get(other) if raw.get(one) is None else raw[one]
     for key in ('sequence', 'cam_poses', *PEOPLE):
@@ -202,6 +200,7 @@ def _sequence(path) -> list[dict]:
 
 
 def _person(path, raw: dict, cameras: np.ndarray, person: int) -> dict:
+    """Return one person of a sequence as a set; cameras are (F, 4, 4)."""
     part = {key: checked(f'{path}: key {key}', raw[key][person],
                          shape if key == 'betas' else (len(cameras), *shape[1:]))
             for key, shape in PEOPLE.items() if shape}
@@ -209,7 +208,7 @@ def _person(path, raw: dict, cameras: np.ndarray, person: int) -> dict:
         raise ValueError(f'{path}: key betas: found {len(part["betas"])} numbers, expected '
                          f'{N_BETAS} or more')
     gender = str(raw['genders'][person])
-    if gender not in GENDERS:
+    if gender not in GENDER_NAMES:
         raise ValueError(f'{path}: key genders: found {one_line(gender)}, expected m or f')
     points, seen = part['poses2d'][:, :2], part['poses2d'][:, 2:] > 0             # (F, 2 or 1, 18)
     low = np.where(seen, points, np.inf).min(axis=2)
@@ -230,29 +229,19 @@ def _person(path, raw: dict, cameras: np.ndarray, person: int) -> dict:
 
 # ---- the command line ---------------------------------------------------------------------------
 
-def main(argv=None) -> int:
-    """Converts; prints one line. Exit status 0, or 2 for a mistake of the user."""
-    parser = Parser(
-        prog='python -m pare.files', description='Converts files of the field to plain .npz.',
-        epilog='example: python -m pare.files convert-3dpw sequenceFiles/train 3dpw_train.npz')
-    commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
-    for name, source, text in (
-            ('convert', 'SMPL model, .pkl', 'an SMPL model with the regressors beside it'),
-            ('convert-3dpw', 'folder of the sequences, .pkl', 'sequences of 3DPW to one set')):
-        command = commands.add_parser(name, help=text)
-        command.add_argument('source', type=Path, help=source)
-        command.add_argument('out', type=Path, help='.npz to write')
+def main(argv=None) -> None:
+    """Convert sequences and print one line."""
+    parser = Parser(prog='python -m pare.files',
+                    description='Convert sequences of 3DPW to one set in the keys of SPIN.',
+                    epilog='example: python -m pare.files sequenceFiles/train 3dpw_train.npz')
+    parser.add_argument('source', type=Path, help='folder of the sequences, .pkl')
+    parser.add_argument('out', type=Path, help='.npz to write')
     args = parser.parse_args(argv)
-    return status(parser, lambda: convert(args))
-
-
-def convert(args: argparse.Namespace) -> None:
-    found = (load_body if args.command == 'convert' else convert_3dpw)(args.source)
-    write_npz(args.out, found)
-    what = f'{len(found["center"])} samples' if 'center' in found else (
-        f'{len(found["v_template"])} vertices')
-    print(f'wrote {args.out}: {what}')
+    with exit_status(parser):
+        found = convert_3dpw(args.source)
+        write_npz(args.out, found)
+        print(f'wrote {args.out}: {len(found["center"])} samples')
 
 
 if __name__ == '__main__':
-    command(main)
+    main()

@@ -3,73 +3,74 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
 
-from pare.body import Skeleton, fit_camera, project
+from pare.body import Points, Skeleton, fit_camera, project
 from pare.model import N_PARTS
 
 BACKGROUND = .2  # weight of pixels without a part
 
 
 def losses(found: dict, batch: dict, skeleton: Skeleton, squared: bool) -> dict[str, Tensor]:
-    """The terms of the loss, without weights.
+    """Compute the terms of the loss, without weights.
 
-    Points of both kinds by their distance, or `squared` by the mean square of their coordinates,
-    weighted by confidence, 3D from the middle of the hips in metres; rotations as matrices; parts
-    by cross-entropy; places where the joints of the true body are; a prior keeps the scale
-    positive. All in 3D are means over the samples that have it, as in SPIN.
+    Points are compared by their distance, or `squared` by the mean square of their coordinates,
+    weighted by confidence; 3D points are taken about their middle, in metres. Rotations are
+    compared as matrices, parts by cross-entropy, places with the joints of the true body. A prior
+    keeps the scale of the camera positive. Terms in 3D are means over the samples that have 3D, as
+    in SPIN.
     """
-    has_smpl = batch['has_smpl']
-    points, _ = skeleton(found['betas'], found['rotations'])
+    has_smpl, (places, seen) = batch['has_smpl'], batch['keypoints'].split((2, 1), dim=2)
+    points = skeleton(found['betas'], found['rotations']).keypoints
     with torch.no_grad():
-        truth, sure, places = true_points(batch, skeleton)
-    seen = batch['keypoints'][..., 2]  # 0 where the body has no such keypoint
-    offset_2d = project(points, found['camera']) - batch['keypoints'][..., :2]
+        true = skeleton(batch['betas'], batch['rotations'])
+        truth, sure = true_points(batch, true, skeleton)
+    offset_2d = project(points, found['camera']) - places
     offset_3d = about_middle(points, skeleton) - truth
     turned = (found['rotations'] - batch['rotations']).square().mean(dim=(1, 2, 3))
     shaped = (found['betas'] - batch['betas']).square().mean(dim=1)
+    seen = seen.squeeze(2)  # (B, 24), 0 if the body has no such keypoint
     terms = {'keypoints': (seen * size(offset_2d, squared)).mean(),
              'points_3d': mean_of((sure * size(offset_3d, squared)).mean(dim=1),
                                   (sure > 0).any(dim=1)),
              'pose': mean_of(turned, has_smpl), 'betas': mean_of(shaped, has_smpl),
              'camera': (-20 * found['camera'][:, 0]).exp().mean()}
     if 'parts' in found:
+        joints = project(true.joints, fit_camera(true.keypoints, places, seen))
+        placed = has_smpl * ((seen > 0).sum(dim=1) > 2)  # enough keypoints to know the camera
         terms['parts'] = part_loss(found['parts'], batch['labels'])
-        placed = has_smpl * ((seen > 0).sum(dim=1) > 2)  # the camera is known
-        terms['places'] = mean_of(size(found['places'] - places, squared).mean(dim=1), placed)
+        terms['places'] = mean_of(size(found['places'] - joints, squared).mean(dim=1), placed)
     return terms
 
 
 def about_middle(points: Tensor, skeleton: Skeleton) -> Tensor:
-    """Keypoints (B, 24, 3) from the middle of the hips, or of the joints of `skeleton.centre`."""
+    """Take keypoints (B, 24, 3) about the middle of the hips, or of `skeleton.centre`."""
     return points - points[:, skeleton.centre].mean(dim=1, keepdim=True)
 
 
 def size(offset: Tensor, squared: bool) -> Tensor:
-    """Lengths of offsets (..., C), or the mean squares of their coordinates."""
+    """Return lengths of offsets (..., C), or the mean squares of their coordinates."""
     return offset.square().mean(dim=-1) if squared else torch.linalg.vector_norm(offset, dim=-1)
 
 
 def mean_of(values: Tensor, weight: Tensor) -> Tensor:
+    """Return the weighted mean; 0 without any weight."""
     return (weight * values).sum() / weight.sum().clamp(min=1)
 
 
-def true_points(batch: dict, skeleton: Skeleton) -> tuple[Tensor, Tensor, Tensor]:
-    """3D keypoints (B, 24, 3) about their middle, how sure they are (B, 24), and where the joints
-    are in the crop (B, 24, 2).
+def true_points(batch: dict, true: Points, skeleton: Skeleton) -> tuple[Tensor, Tensor]:
+    """Return 3D keypoints (B, 24, 3) about their middle and their confidence (B, 24).
 
-    As in SPIN keypoints that are given go before those of the body; there must be the middle.
+    As in SPIN, keypoints that are given take precedence over those of the true body, if their
+    middle is given.
     """
-    given = batch['points_3d']
-    has_s = (given[:, skeleton.centre, 3:] > 0).all(dim=1, keepdim=True)         # (B, 1, 1)
-    points, _ = skeleton(batch['betas'], batch['rotations'])
-    joints = skeleton.body.posed_joints(batch['betas'], batch['rotations'])
-    camera = fit_camera(points, batch['keypoints'][..., :2], batch['keypoints'][..., 2])
-    truth = torch.where(has_s, given[..., :3], points)
-    sure = torch.where(has_s[..., 0], given[..., 3], batch['has_smpl'][:, None] * skeleton.known)
-    return about_middle(truth, skeleton), sure, project(joints, camera)
+    given, sure = batch['points_3d'].split((3, 1), dim=2)
+    has_s = (sure[:, skeleton.centre] > 0).all(dim=1, keepdim=True)          # (B, 1, 1)
+    truth = torch.where(has_s, given, true.keypoints)
+    of_body = batch['has_smpl'][:, None] * skeleton.known
+    return about_middle(truth, skeleton), torch.where(has_s[..., 0], sure[..., 0], of_body)
 
 
 def part_loss(parts: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of maps (B, 25, H, W) at labels (B, h, w), where they are known, not -1."""
+    """Return the cross-entropy of maps (B, 25, H, W) at labels (B, h, w); -1 is unknown."""
     labels = interpolate(labels[:, None].float(), parts.shape[2:], mode='nearest-exact')
     labels = labels[:, 0].long()
     weight = torch.ones(parts.shape[1], device=parts.device)
@@ -80,8 +81,10 @@ def part_loss(parts: Tensor, labels: Tensor) -> Tensor:
 
 
 def skeleton_loss(model: nn.Module, bodies: dict[str, Tensor], body: nn.Module) -> Tensor:
-    """The loss of bodies without images: each part is told the noisy places of all joints, and
-    nothing of what it looks like."""
+    """Return the loss of bodies without images.
+
+    Each part is told the noisy places of all joints, and nothing of its appearance.
+    """
     nothing = torch.zeros(len(bodies['seen']), N_PARTS, model.parts.in_channels
                           + model.reduce.out_channels, device=bodies['seen'].device)
     found = model.regress(nothing, bodies['seen'])

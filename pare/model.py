@@ -8,19 +8,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
 
+from common.states import load_tensors
 from pare.body import (FLIP_JOINTS, FLIP_PARTS, N_BETAS, matrix_to_rotation_6d, mirrored_rotations,
                        relative_rotations, rotation_6d_to_matrix)
-from pare.formats import read_weights
+from pare.formats import named, read_weights
 from pare.resnet import ResNet, conv
 
 N_PARTS = 24
-RESOLUTIONS = range(32, 1025, 32)  # of the crop, pixels of a side
+MEAN, STD = (.485, .456, .406), (.229, .224, .225)  # ImageNet's, RGB, 1 for white
 
 
 # ---- the heads ----------------------------------------------------------------------------------
 
 def start_at(layer: nn.Linear, values) -> nn.Linear:
-    """The layer with small weights and these values as bias, so that it begins there."""
+    """Give a layer small weights and these values as bias, so that it begins there."""
     nn.init.xavier_uniform_(layer.weight, gain=.1)
     layer.bias.data = torch.as_tensor(values, dtype=torch.float32)
     return layer
@@ -32,13 +33,23 @@ CAMERA = (.9, 0., 0.)
 
 
 class Regressor(nn.Module):
-    """A network that looks at images. In evaluation mode it also looks at their mirror images, and
-    what it finds is the mean of both: the symmetry is exact, the errors are not alike."""
+    """A network that looks at images, in evaluation mode at their mirror images too.
 
-    def forward(self, image: Tensor) -> dict[str, Tensor]:
-        """Of images (B, 3, R, R): rotations (B, 24, 3, 3), betas (B, 10), camera (B, 3) as in
-        `project`; with part attention also parts (B, 25, H, W), attention (B, 24, H, W), places
-        (B, 24, 2)."""
+    The mean of both is better: the symmetry is exact, and the errors differ.
+    """
+
+    def __init__(self):
+        super().__init__()
+        for name, values in (('mean', MEAN), ('std', STD)):
+            self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
+
+    def forward(self, image: Tensor, gain: Tensor | None = None) -> dict[str, Tensor]:
+        """Find the bodies in images (B, 3, R, R), bytes, their channels multiplied by gain (B, 3).
+
+        Returns rotations (B, 24, 3, 3), betas (B, 10), camera (B, 3) as in `project`; with part
+        attention also parts (B, 25, H, W), attention (B, 24, H, W), places (B, 24, 2).
+        """
+        image = self.standardise(image, gain)
         if self.training:
             return self.look(image)
         both = self.look(torch.cat([image, image.flip(3)]))
@@ -48,9 +59,15 @@ class Regressor(nn.Module):
         six = matrix_to_rotation_6d(found['rotations'])  # the first two columns of the mean
         return found | {'rotations': rotation_6d_to_matrix(six)}
 
+    def standardise(self, image: Tensor, gain: Tensor | None = None) -> Tensor:
+        """Turn bytes into numbers of about mean 0 and standard deviation 1."""
+        image = image if gain is None else image * gain[:, :, None, None]
+        image = (image.clamp(max=255) / 255 - self.mean) / self.std
+        return image.contiguous(memory_format=torch.channels_last)  # faster convolutions
+
 
 def mirrored_output(found: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What is found in images as it would be found in their mirror images."""
+    """Turn what is found in images into what their mirror images show."""
     camera = found['camera'] * found['camera'].new_tensor([1., -1., 1.])
     result = {'rotations': mirrored_rotations(found['rotations']), 'betas': found['betas'],
               'camera': camera}
@@ -127,12 +144,12 @@ class PartMLPs(nn.Module):
 
 class Pare(Regressor):
     """Part attention: a 2D branch finds the parts, a 3D branch describes them, and each part's pose
-    comes from the features where the part is.
+    comes from the features at the part.
 
-    `steps` are those of the 2D and the 3D branch. With `placed`, which a small network needs, the
-    attention has maps of its own beside those of the part labels, whose expected places are
-    supervised; each MLP sees all places; and it finds its part's rotation in the camera's frame,
-    which an image shows, in place of the rotation relative to the parent.
+    `steps` are those of the 2D and the 3D branch. A small network needs `placed`, which does three
+    things. The attention gets maps of its own, beside those of the part labels, and their expected
+    places are supervised. Each MLP sees all places. It finds its part's rotation in the camera's
+    frame, which an image shows, instead of the rotation relative to the parent.
     """
 
     def __init__(self, backbone: ResNet, width: int, steps: tuple[int, int], hidden: list[int],
@@ -146,7 +163,7 @@ class Pare(Regressor):
             self.joints = nn.Conv2d(width, N_PARTS, 1)
         self.reduce = nn.Conv2d(width, width // 4, 1)
         self.pose = PartMLPs([width + n_places, *hidden, 6], shared)
-        self.start = start_rotations(placed)
+        self.register_buffer('start', start_rotations(placed), persistent=False)
         n_all = N_PARTS * (width // 4 + 2 * placed)
         self.shape = start_at(nn.Linear(n_all, N_BETAS), N_BETAS * (0.,))
         self.camera = start_at(nn.Linear(n_all, 3), CAMERA)
@@ -165,15 +182,14 @@ class Pare(Regressor):
             return {'parts': parts, 'attention': attention} | self.regress(pooled, places)
 
     def regress(self, pooled: Tensor, places: Tensor) -> dict[str, Tensor]:
-        """The body of features (B, 24, width + width / 4) of the parts and of their places
-        (B, 24, 2)."""
+        """Find bodies from features (B, 24, width + width / 4) and places (B, 24, 2) of parts."""
         width = self.parts.in_channels
         pooled, small = pooled[..., :width], pooled[..., width:].flatten(1)
         context = places
         if self.placed:
             context = places.flatten(1)[:, None].expand(-1, N_PARTS, -1)
             small = torch.cat([small, places.flatten(1)], dim=1)
-        six = self.start.to(places) + self.pose(torch.cat([pooled, context], dim=2))
+        six = self.start + self.pose(torch.cat([pooled, context], dim=2))
         rotations = rotation_6d_to_matrix(six)
         if self.placed:
             rotations = relative_rotations(rotations)
@@ -182,25 +198,25 @@ class Pare(Regressor):
 
 
 def start_rotations(in_camera: bool) -> Tensor:
-    """Six numbers (24, 6) of a body upright before the camera, at rest."""
+    """Return six numbers (24, 6) of a body upright before the camera, at rest."""
     return torch.tensor([UPRIGHT, *(23 * [UPRIGHT if in_camera else IDENTITY])])
 
 
 def grid(maps: Tensor) -> Tensor:
-    """Places (HW, 2) of the pixels of maps (B, C, H, W), x and y, from -1 to 1, float32."""
+    """Return places (HW, 2) of the pixels of maps (B, C, H, W), x and y from -1 to 1, float32."""
     ys, xs = (torch.arange(n, device=maps.device) * 2 / n + 1 / n - 1 for n in maps.shape[2:])
     return torch.stack(torch.meshgrid(xs, ys, indexing='xy'), dim=-1).flatten(0, 1)
 
 
 def pool(features: Tensor, attention: Tensor) -> Tensor:
-    """Means (B, 24, C) of features (B, C, h, w), weighted by attention (B, 24, H, W), which is
-    summed over cells where the features are coarser."""
+    """Return means (B, 24, C) of features (B, C, h, w), weighted by attention (B, 24, H, W), which
+    is summed over the cells of coarser features."""
     ratio = attention.shape[2] // features.shape[2]
     attention = ratio ** 2 * avg_pool2d(attention, ratio)
     return attention.flatten(2) @ features.flatten(2).mT
 
 
-SIZES = {  # of the backbone, the branches with their steps, the MLPs of the parts, the plain head
+SIZES = {  # backbone, branches with their steps, MLPs of the parts, plain head
     'small': {'depth': 18, 'width': 16, 'fine': True, 'branch': 32, 'steps': (3, 2),
               'hidden': [128, 128], 'skips': True, 'mlp': 512},
     'full': {'depth': 50, 'width': 64, 'fine': False, 'branch': 256, 'steps': (3, 3),
@@ -209,8 +225,7 @@ SIZES = {  # of the backbone, the branches with their steps, the MLPs of the par
 
 def build(kind: str, size: str, placed: bool = True, shared: bool = False,
           **changes) -> nn.Module:
-    """The regressor of a kind, mlp or pare, and of one of SIZES but for `changes`; placed and
-    shared as in Pare."""
+    """Make a regressor, mlp or pare, of one of SIZES with `changes`; placed, shared as in Pare."""
     sizes = SIZES[size] | changes
     backbone = ResNet(sizes['depth'], sizes['width'], sizes['fine'])
     if kind == 'mlp':
@@ -220,40 +235,25 @@ def build(kind: str, size: str, placed: bool = True, shared: bool = False,
 
 
 def load_model(path: Path, device: torch.device) -> tuple[nn.Module, dict]:
-    """A regressor as pare.training saved it, in evaluation mode, and what was saved beside its
-    weights: `options`, and `mean_pose` (17, 3) of the people it was trained on.
+    """Load a regressor of pare.training in evaluation mode, and what is beside its weights.
 
-    Raises OSError, or ValueError with the file for what holds no such weights, or not finite ones.
+    That is `options`, and on the CPU `mean_pose` (17, 3) of the people of the training. Raises
+    OSError or ValueError, with the file, for anything else and for weights that are not finite.
     """
-    try:
-        found = torch.load(path, map_location=device, weights_only=True)
-        options, constant, weights = found['options'], found['mean_pose'], found.pop('weights')
+    found = load_tensors(path, 'weights of pare.training')
+    with named(path, 'weights of pare.training'):
+        options, weights = found['options'], found.pop('weights')
         model = build(*(options[key] for key in ('kind', 'size', 'placed', 'shared')))
         model.load_state_dict(weights)
-        good = (options['resolution'] in RESOLUTIONS and isinstance(options['rendered'], bool)
-                and (constant is None or constant.shape in ((17, 3), (24, 3)))
-                and all(value.isfinite().all() for value in (*weights.values(), constant)
-                        if value is not None))
-    except OSError as error:
-        raise type(error)(f'{path}: {error.strerror}, expected weights of pare.training') from error
-    except KeyError as error:
-        raise ValueError(f'{path}: found no {error} in it, expected weights of pare.training') \
-            from error
-    except Exception as error:  # what is no checkpoint can raise nearly anything
-        raise ValueError(f'{path}: found no weights of pare.training '
-                         f'({type(error).__name__})') from error
-    if not good:
-        raise ValueError(f'{path}: found numbers that are not finite, or a resolution or mean pose '
-                         f'that is none, expected weights of pare.training')
+        if not all(value.isfinite().all() for value in weights.values()):
+            raise ValueError('numbers that are not finite')
     return model.to(device).eval(), found
 
 
 def load_backbone(model: nn.Module, path: Path) -> None:
-    """Puts weights in torchvision's names into the backbone and says what was found."""
+    """Put weights in torchvision's names into the backbone and print what was missing."""
     state = read_weights(path)
-    try:
+    with named(path, 'weights of this ResNet'):
         missing, unused = model.backbone.load(state)
-    except ValueError as error:
-        raise ValueError(f'{path}: {error}') from error
     print(f'{path}: {len(missing)} weights of the backbone missing {missing[:3]}, {len(unused)} '
           f'not used {unused[:3]}')

@@ -2,10 +2,11 @@
 
     python -m pare.people people.npz --n 500 --size 64 --seed 1
 
-A set has the keys of an annotation file (see pare.files), and in place of imgname the arrays
-images, labels of the parts that are seen, and whole, labels as if nothing hid the body.
+A set has the keys of an annotation file (see pare.files). Instead of imgname it has the arrays
+images, labels of the visible parts, and visible, the visible share of each body.
 """
 import os
+import signal
 import threading
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context, parent_process
@@ -15,27 +16,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from common.command import Parser, bounded, exit_status
 from pare.body import (FLIP_KEYPOINTS, FLIP_PARTS, N_BETAS, Body, Skeleton, axis_angle_to_matrix,
                        matrix_to_axis_angle, mirrored_rotations, project)
-from pare.command import command, held_back
-from pare.data import MEAN, STD
 from pare.formats import write_npz
 from pare.render import face_parts, scene
 from pare.standin import make_body
-from training import Parser, bounded, status
 
-YAW = 60.                         # degrees that people are turned from the camera, at most
-N_CLUTTER, N_OCCLUDERS = 3, 1     # shapes behind a person, and at most before it
+YAW = 60.                         # largest turn of people from the camera, in degrees
+N_CLUTTER, N_OCCLUDERS = 3, 1     # shapes behind a person, and at most in front
 PASSES = 3                        # how often an epoch shows each of its people
-CHUNK = 500                       # people that are rendered at a time
-GAIN = .3                         # the most by which the gain of a channel differs from 1
-BLUR = 3.                         # pixels of 64: the most noise of places without an image
+CHUNK = 500                       # people rendered at a time
+GAIN = .3                         # largest difference of a channel's gain from 1
+BLUR = 3.                         # largest noise of places without an image, in pixels of 64
 
 
 # ---- poses --------------------------------------------------------------------------------------
 
 def sample_poses(rng, n: int, yaw: float = YAW) -> np.ndarray:
-    """Axis-angle (n, 24, 3) of people who stand about, up to yaw degrees from facing the camera.
+    """Draw axis-angles (n, 24, 3) of standing people, up to yaw degrees from facing the camera.
 
     The first joint turns to the camera's frame, where y is down.
     """
@@ -59,17 +58,18 @@ def sample_poses(rng, n: int, yaw: float = YAW) -> np.ndarray:
 
 
 def sample_betas(rng, n: int) -> np.ndarray:
+    """Draw shapes (n, 10)."""
     return rng.normal(0, 1, (n, N_BETAS)).clip(-2.5, 2.5).astype(np.float32)
 
 
 def sample_bodies(rng, n: int) -> dict[str, Tensor]:
-    """Rotations (n, 24, 3, 3) and betas (n, 10) of people."""
+    """Draw rotations (n, 24, 3, 3) and betas (n, 10) of people."""
     return {'rotations': axis_angle_to_matrix(torch.from_numpy(sample_poses(rng, n))),
             'betas': torch.from_numpy(sample_betas(rng, n))}
 
 
 def look_at(rng, points: np.ndarray) -> np.ndarray:
-    """Cameras (B, 3), (s, tx, ty), that see bodies (B, V, 3), each a little beside its middle."""
+    """Draw cameras (B, 3), (s, tx, ty), each aimed near the middle of a body (B, V, 3)."""
     low, high = points[..., :2].min(axis=1), points[..., :2].max(axis=1)
     draws = np.array([(rng.uniform(1.05, 1.3), *rng.normal(0, .04, 2)) for _ in points])
     scale = 2 / (draws[:, 0] * (high - low).max(axis=1))
@@ -78,10 +78,11 @@ def look_at(rng, points: np.ndarray) -> np.ndarray:
 
 
 def sample_skeletons(rng, n: int, body: Body) -> dict[str, Tensor]:
-    """Bodies without images: rotations (n, 24, 3, 3), betas (n, 10), and the places (n, 24, 2) of
-    their joints in a crop, -1 to 1, exact and as `seen`, with noise as a network would find them.
+    """Draw bodies without images: rotations (n, 24, 3, 3), betas (n, 10) and the `places`
+    (n, 24, 2) of their joints in a crop, -1 to 1.
 
-    The noise is Gaussian; its size differs from body to body and from joint to joint.
+    `seen` are the places as a network would find them, with Gaussian noise, whose size differs
+    between bodies and between joints.
     """
     bodies = sample_bodies(rng, n)
     device = body.template.device
@@ -95,7 +96,7 @@ def sample_skeletons(rng, n: int, body: Body) -> dict[str, Tensor]:
 # ---- images -------------------------------------------------------------------------------------
 
 def render_people(n: int, size: int, seed) -> dict[str, np.ndarray]:
-    """n rendered people, as the arrays of a set; `seed` is a number or a tuple of them."""
+    """Render n people as the arrays of a set; `seed` is a number or a tuple of numbers."""
     rng, arrays = np.random.default_rng(seed), make_body()
     body, skeleton = Body(arrays), Skeleton(arrays)
     faces = arrays['f'].astype(np.int64)
@@ -105,34 +106,35 @@ def render_people(n: int, size: int, seed) -> dict[str, np.ndarray]:
         rows = slice(start, start + 64)
         rotations = axis_angle_to_matrix(torch.from_numpy(pose[rows]))
         shape = torch.from_numpy(betas[rows])
-        vertices, points = body(shape, rotations)[0].numpy(), skeleton(shape, rotations)[0]
+        vertices = body(shape, rotations)[0].numpy()
         cameras = look_at(rng, vertices)
-        points = ((project(points, torch.from_numpy(cameras)) + 1) * size / 2).numpy()
+        points = project(skeleton(shape, rotations).keypoints, torch.from_numpy(cameras))
+        points = ((points + 1) * size / 2).numpy()
         for mesh, camera, keypoints in zip(vertices, cameras, points):
             image, whole, hidden = scene(rng, mesh, faces, parts, camera, size, N_CLUTTER,
                                          rng.integers(N_OCCLUDERS + 1))
-            found.append((image, whole, np.where(hidden, 0, whole),
-                          np.column_stack([keypoints, np.ones(24)])))
-    images, whole, labels, part = (np.stack(column) for column in zip(*found))
-    visible = (labels > 0).sum(axis=(1, 2)) / (whole > 0).sum(axis=(1, 2)).clip(min=1)
-    return {'images': images, 'labels': labels.astype(np.uint8), 'whole': whole,
+            labels = np.where(hidden, 0, whole).astype(np.uint8)
+            visible = (labels > 0).sum() / max((whole > 0).sum(), 1)
+            found.append((image, labels, visible, np.column_stack([keypoints, np.ones(24)])))
+    images, labels, visible, part = (np.stack(column) for column in zip(*found))
+    return {'images': images, 'labels': labels, 'visible': visible,
             'part': part.astype(np.float32), 'pose': pose.reshape(n, 72), 'shape': betas,
-            'visible': visible, 'center': np.full((n, 2), size / 2, np.float32),
+            'center': np.full((n, 2), size / 2, np.float32),
             'scale': np.full(n, size / 200, np.float32)}
 
 
 def _start_worker() -> None:
-    """Ends when the process that trains is no more."""
+    """Leave Ctrl-C to the process that trains, and end when it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=lambda: (parent_process().join(), os._exit(1)), daemon=True).start()
     torch.set_num_threads(1)
 
 
 class Rendered:
-    """Batches of people who are rendered anew for each epoch, by another process, so that a network
-    meets nobody in two epochs.
+    """Batches of people whom another process renders anew for each epoch.
 
-    An epoch shows `n` people PASSES times each, half of them mirrored, with gains of the channels.
-    What an epoch holds follows from `seed` and its number alone.
+    So a network sees nobody in two epochs. An epoch shows `n` people PASSES times each, half of
+    them mirrored, with random gains of the channels. It depends on `seed` and its number alone.
     """
 
     def __init__(self, n: int, size: int, seed: int, batch_size: int, epochs: int):
@@ -143,12 +145,10 @@ class Rendered:
             raise ValueError(f'found {n} people, each shown {PASSES} times, expected at least a '
                              f'batch of {batch_size}')
         self.renderer = ProcessPoolExecutor(1, get_context('spawn'), _start_worker)
-        with held_back():  # the process that trains is interrupted, and ends this one
-            self.renderer.submit(int)
         self.coming = {}
 
     def order(self, number: int) -> None:
-        """Has the people of an epoch rendered, unless they are already."""
+        """Start to render the people of an epoch, unless that is done already."""
         if number not in self.coming:
             self.coming[number] = [
                 self.renderer.submit(render_people, min(CHUNK, self.n - start), self.size,
@@ -156,14 +156,14 @@ class Rendered:
                 for start in range(0, self.n, CHUNK)]
 
     def people(self, number: int) -> dict[str, Tensor]:
-        """The people of an epoch, as tensors; waits until they are rendered."""
+        """Wait until the people of an epoch are rendered, and return them as tensors."""
         self.order(number)
         chunks = [chunk.result() for chunk in self.coming.pop(number)]
         arrays = {key: np.concatenate([chunk[key] for chunk in chunks]) for key in chunks[0]}
         return as_tensors(arrays)
 
     def epoch(self, number: int):
-        """The batches of an epoch, n_batches of them; meanwhile the next is rendered."""
+        """Yield the n_batches batches of an epoch, while the next epoch is rendered."""
         people = self.people(number)
         if number < self.epochs:
             self.order(number + 1)
@@ -171,37 +171,38 @@ class Rendered:
         order = torch.cat([torch.randperm(self.n, generator=random) for _ in range(PASSES)])
         for rows in order.split(self.batch_size)[:self.n_batches]:
             batch = {key: value[rows] for key, value in people.items()}
-            gain = 1 + GAIN * (2 * torch.rand(len(rows), 3, 1, 1, generator=random) - 1)
-            yield standardised(mirrored(batch, torch.rand(len(rows), generator=random) < .5), gain)
+            batch['gain'] = 1 + GAIN * (2 * torch.rand(len(rows), 3, generator=random) - 1)
+            yield mirrored(batch, torch.rand(len(rows), generator=random) < .5)
 
     def close(self) -> None:
+        """End the other process."""
         self.renderer.shutdown(wait=True, cancel_futures=True)
 
 
 def as_tensors(arrays: dict) -> dict[str, Tensor]:
-    """A rendered set as the tensors of a batch, with images (N, 3, R, R) of bytes."""
-    tensors = {key: torch.from_numpy(arrays[key]) for key in ('images', 'labels', 'part', 'shape')}
-    n, size = len(tensors['images']), tensors['images'].shape[1]
-    keypoints = tensors['part'].clone()
+    """Turn a rendered set into the tensors of a batch, see pare.data.People."""
+    n, size = arrays['labels'].shape[:2]
+    keypoints = torch.from_numpy(arrays['part']).clone()
     keypoints[..., :2] = keypoints[..., :2] * 2 / size - 1
     pose = torch.from_numpy(arrays['pose']).view(n, 24, 3)
-    return {'image': tensors['images'].permute(0, 3, 1, 2), 'labels': tensors['labels'],
-            'keypoints': keypoints, 'rotations': axis_angle_to_matrix(pose),
-            'betas': tensors['shape'], 'has_smpl': torch.ones(n),
-            'points_3d': torch.zeros(n, 24, 4)}
+    return {'image': torch.from_numpy(arrays['images']).permute(0, 3, 1, 2),
+            'labels': torch.from_numpy(arrays['labels']), 'keypoints': keypoints,
+            'rotations': axis_angle_to_matrix(pose), 'betas': torch.from_numpy(arrays['shape']),
+            'has_smpl': torch.ones(n), 'points_3d': torch.zeros(n, 24, 4),
+            'gain': torch.ones(n, 3), 'gender': torch.zeros(n, dtype=torch.long)}
 
 
 def rendered_samples(n: int, size: int, seed) -> tuple[list[dict[str, Tensor]], np.ndarray]:
-    """n rendered people as samples like those of pare.data.People, and the share of each that is
-    seen (n,)."""
+    """Render n people as samples like those of pare.data.People; also return the visible share of
+    each body (n,)."""
     arrays = render_people(n, size, seed)
-    people = standardised(as_tensors(arrays))
+    people = as_tensors(arrays)
     samples = [{key: value[row] for key, value in people.items()} for row in range(n)]
     return samples, arrays['visible']
 
 
 def mirrored(batch: dict[str, Tensor], which: Tensor) -> dict[str, Tensor]:
-    """The batch with those of `which` (B,) as in a mirror: left is right."""
+    """Mirror the samples `which` (B,) of a batch: left becomes right."""
     flipped = {'image': batch['image'].flip(3),
                'labels': torch.tensor(FLIP_PARTS).byte()[batch['labels'].int().flip(2)],
                'keypoints': batch['keypoints'][:, FLIP_KEYPOINTS] * torch.tensor([-1., 1, 1]),
@@ -210,18 +211,12 @@ def mirrored(batch: dict[str, Tensor], which: Tensor) -> dict[str, Tensor]:
                     for key, value in flipped.items()}
 
 
-def standardised(batch: dict[str, Tensor], gain: Tensor | float = 1.) -> dict[str, Tensor]:
-    """The batch with images as a network expects them, the channels of bytes by a gain."""
-    mean, std = (torch.from_numpy(value).view(3, 1, 1) for value in (MEAN, STD))
-    image = ((batch['image'] * gain).clamp(max=255) / 255 - mean) / std
-    return batch | {'image': image.contiguous(memory_format=torch.channels_last)}
-
-
 # ---- the command line ---------------------------------------------------------------------------
 
-def main(argv=None) -> int:
+def main(argv=None) -> None:
+    """Render a set and print one line."""
     parser = Parser(prog='python -m pare.people',
-                    description='Renders people of the stand-in body.')
+                    description='Render people of the stand-in body.')
     parser.add_argument('out', type=Path, help='a set of samples, .npz')
     for name, default, least, text in (('n', 500, 1, 'people'), ('size', 64, 16, 'pixels'),
                                        ('seed', 1, 0, 'of poses, clothes and places')):
@@ -229,11 +224,10 @@ def main(argv=None) -> int:
                             help=text)
     args = parser.parse_args(argv)
 
-    def work():
+    with exit_status(parser):
         write_npz(args.out, render_people(args.n, args.size, args.seed))
         print(f'wrote {args.out}: {args.n} people of {args.size} pixels')
-    return status(parser, work)
 
 
 if __name__ == '__main__':
-    command(main)
+    main()

@@ -11,11 +11,11 @@ CLOTHES = {'skin': (12, 15, 18, 19, 20, 21, 22, 23), 'shirt': (3, 6, 9, 13, 14, 
 
 def rasterise(points: np.ndarray, depth: np.ndarray, faces: np.ndarray,
               size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """The nearest face at each pixel (H, W), -1 where there is none, and the shares (H, W, 3) of
-    its corners.
+    """Find the nearest face at each pixel (H, W), -1 for none, and the shares (H, W, 3) of its
+    corners.
 
-    points (V, 2) in pixels, depth (V,) away from the camera, faces (F, 3) of which those turned
-    away, with corners counter-clockwise on the screen, are left out; size is height and width.
+    points (V, 2) are in pixels, depth (V,) away from the camera; size is height and width. Faces
+    (F, 3) that are turned away, with corners counter-clockwise on the screen, are left out.
     """
     x, y = points.T[:, faces.T]                                       # (3, F) each
     (one_x, two_x), (one_y, two_y) = x[1:] - x[0], y[1:] - y[0]
@@ -47,13 +47,13 @@ def rasterise(points: np.ndarray, depth: np.ndarray, faces: np.ndarray,
 
 
 def _covered(corners: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """First and past the last pixel (F,) whose centre corners (3, F) span, of `size` pixels."""
+    """Return the first and past the last pixel (F,) whose centre corners (3, F) span."""
     return (np.ceil(corners.min(axis=0) - .5).clip(0).astype(int),
             np.floor(corners.max(axis=0) + .5).clip(max=size).astype(int))
 
 
 def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Unit normals (V, 3), outwards, means over the faces around a vertex by their areas."""
+    """Return unit normals (V, 3), outwards: means over the faces around a vertex by area."""
     corners = vertices[faces]
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     sums = np.stack([np.bincount(faces.ravel(), np.repeat(normal[:, axis], 3), len(vertices))
@@ -71,12 +71,12 @@ def shade(vertices: np.ndarray, faces: np.ndarray, which: np.ndarray, shares: np
 
 
 def to_pixels(vertices: np.ndarray, camera: np.ndarray, size: int) -> np.ndarray:
-    """Pixels (V, 2) of vertices (V, 3) in a square crop, by the camera (s, tx, ty)."""
+    """Return pixels (V, 2) of vertices (V, 3) in a square crop, by the camera (s, tx, ty)."""
     return (camera[0] * (vertices[:, :2] + camera[1:]) + 1) * size / 2
 
 
 def face_parts(weights: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Part of each face (F,), 1 to 24: the joint that its corners follow most."""
+    """Return the part of each face (F,), 1 to 24: the joint that its corners follow most."""
     return 1 + weights[faces].sum(axis=1).argmax(axis=1)
 
 
@@ -84,8 +84,11 @@ def face_parts(weights: np.ndarray, faces: np.ndarray) -> np.ndarray:
 
 def scene(rng, vertices: np.ndarray, faces: np.ndarray, parts: np.ndarray, camera: np.ndarray,
           size: int, n_clutter: int, n_occluders: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A person in a cluttered place: image (size, size, 3), the part at each pixel (size, size), 0
-    for none, as if nothing stood before it, and where something does (size, size)."""
+    """Draw a person in a cluttered place.
+
+    Returns the image (size, size, 3), the part at each pixel (size, size), 0 for none, as if
+    nothing hid the person, and a mask (size, size) of the pixels that something hides.
+    """
     points = to_pixels(vertices, camera, size)
     which, shares = rasterise(points, vertices[:, 2], faces, (size, size))
     body = which >= 0
@@ -100,13 +103,13 @@ def scene(rng, vertices: np.ndarray, faces: np.ndarray, parts: np.ndarray, camer
 
 
 def background(rng, size: int) -> Image.Image:
-    """Smooth patches of colour."""
+    """Draw smooth patches of colour."""
     coarse = rng.integers(30, 226, (*rng.integers(2, 7, 2), 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize((size, size), Image.Resampling.BILINEAR)
 
 
 def clutter(rng, image: Image.Image, n_shapes: int) -> Image.Image:
-    """The image with ellipses and boxes drawn over it, in place."""
+    """Draw ellipses and boxes over the image, in place."""
     draw = ImageDraw.Draw(image)
     for _ in range(n_shapes):
         centre, half = rng.uniform(0, image.width, 2), rng.uniform(.04, .25, 2) * image.width
@@ -116,7 +119,7 @@ def clutter(rng, image: Image.Image, n_shapes: int) -> Image.Image:
 
 
 def clothe(rng, parts: np.ndarray) -> np.ndarray:
-    """A colour for each face (F, 3) of parts 1 to 24: skin, shirt, trousers and shoes."""
+    """Draw a colour for each face (F, 3) of parts 1 to 24: skin, shirt, trousers and shoes."""
     skin = np.array([235, 190, 160]) * rng.uniform(.35, 1)
     colours = np.zeros((25, 3))
     for name, joints in CLOTHES.items():
@@ -125,7 +128,7 @@ def clothe(rng, parts: np.ndarray) -> np.ndarray:
 
 
 def occlude(rng, image: np.ndarray, points: np.ndarray, n: int) -> np.ndarray:
-    """Paints n shapes over the body, in place; returns where."""
+    """Paint n shapes over the body, in place; return the mask of their pixels."""
     low, high = points.min(axis=0), points.max(axis=0)
     shapes = Image.new('I', image.shape[1::-1], 0)
     draw = ImageDraw.Draw(shapes)
@@ -143,7 +146,7 @@ def occlude(rng, image: np.ndarray, points: np.ndarray, n: int) -> np.ndarray:
 
 def overlay(image: np.ndarray, pixels: np.ndarray, vertices: np.ndarray, faces: np.ndarray,
             colour=(120, 170, 235)) -> np.ndarray:
-    """The mesh over an image, its vertices (V, 3) at these pixels (V, 2)."""
+    """Draw the mesh over a copy of an image, its vertices (V, 3) at these pixels (V, 2)."""
     which, shares = rasterise(pixels, vertices[:, 2], faces, image.shape[:2])
     result = image.copy()
     result[which >= 0] = shade(vertices, faces, which, shares)[:, None] * np.array(colour)
@@ -151,7 +154,7 @@ def overlay(image: np.ndarray, pixels: np.ndarray, vertices: np.ndarray, faces: 
 
 
 def from_the_side(vertices: np.ndarray) -> np.ndarray:
-    """Vertices (V, 3) turned by a quarter about the vertical through their middle."""
+    """Turn vertices (V, 3) by a quarter about the vertical through their middle."""
     middle = (vertices.min(axis=0) + vertices.max(axis=0)) / 2
     x, y, z = (vertices - middle).T
     return np.stack([z, y, -x], axis=1) + middle

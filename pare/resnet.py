@@ -44,7 +44,7 @@ class Bottleneck(nn.Module):
 
 
 def shortcut(n_in: int, n_out: int, stride: int) -> nn.Module:
-    """The input as it is, or brought to the shape of the output."""
+    """Return the identity, or a layer that brings the input to the shape of the output."""
     if n_in == n_out and stride == 1:
         return nn.Identity()
     return nn.Sequential(conv(n_in, n_out, 1, stride), nn.BatchNorm2d(n_out))
@@ -53,9 +53,9 @@ def shortcut(n_in: int, n_out: int, stride: int) -> nn.Module:
 class ResNet(nn.Module):
     """ResNet-18 or 50 up to its last map, of R / 32 pixels.
 
-    `width` is the channels of the first stage, 64 in the original. For small images `fine` begins
-    with a 3 x 3 convolution and no pooling, so that all maps are twice as wide. `channels` are
-    those of the four stages.
+    `width` is the number of channels of the first stage, 64 in the original. For small images
+    `fine` begins with a 3 x 3 convolution and no pooling, so that all maps are twice as wide.
+    `channels` are those of the four stages.
     """
 
     def __init__(self, depth: int = 50, width: int = 64, fine: bool = False):
@@ -77,7 +77,7 @@ class ResNet(nn.Module):
                 nn.init.kaiming_normal_(layer.weight, mode='fan_out', nonlinearity='relu')
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """The maps of the four stages, each half as wide as the one before."""
+        """Return the maps of the four stages, each half as wide as the one before."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(image))))
         stages = []
         for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
@@ -86,23 +86,16 @@ class ResNet(nn.Module):
         return stages
 
     def load(self, state: dict) -> tuple[list[str], list[str]]:
-        """Takes weights in torchvision's names; what is of no backbone, such as fc, is left.
+        """Take weights in torchvision's names; weights of no backbone, such as fc, are unused.
 
-        Returns the missing and the unused names. Raises ValueError where weights are of another
-        shape or depth, or not finite.
+        Returns the missing and the unused names. Raises RuntimeError or ValueError for weights of
+        another shape or depth, or not finite.
         """
-        own = self.state_dict()
-        used = {name: weights for name, weights in state.items() if name in own}
-        for name, weights in used.items():
-            if own[name].shape != weights.shape:
-                raise ValueError(f'{name}: found shape {tuple(weights.shape)}, expected '
-                                 f'{tuple(own[name].shape)} of this ResNet')
-            if weights.is_complex() or not weights.isfinite().all():
-                raise ValueError(f'{name}: found numbers that are not finite or not real')
-        unused = sorted(set(state) - set(used))
-        deeper = [name for name in unused if name.startswith('layer')]
-        if deeper:
-            raise ValueError(f'{deeper[0]}: found a ResNet of more layers, expected one as deep as '
-                             f'this')
-        self.load_state_dict(used, strict=False)
-        return sorted(set(own) - set(used)), unused
+        missing, unused = self.load_state_dict(state, strict=False)
+        for name in unused:
+            if name.startswith('layer'):
+                raise ValueError(f'{name}: found a ResNet of more layers, expected one as deep')
+        for name, weights in self.state_dict().items():
+            if not weights.isfinite().all():
+                raise ValueError(f'{name}: found numbers that are not finite')
+        return missing, unused

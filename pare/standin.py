@@ -4,7 +4,7 @@ import numpy as np
 from pare.body import EXTRA, H36M, JOINTS, N_BETAS, PARENTS
 
 RINGS, SEGMENTS = 7, 10
-# for each joint: where it is from its parent, in metres, then half width and half depth of its part
+# for each joint: offset from its parent, then half width and half depth of its part, in metres
 SKELETON = np.array([
     (0, 0, 0, .130, .090), (.075, -.085, 0, .078, .080), (-.075, -.085, 0, .078, .080),
     (0, .105, 0, .125, .085), (.02, -.385, 0, .055, .058), (-.02, -.385, 0, .055, .058),
@@ -19,7 +19,7 @@ TIPS = {10: (0, -.01, .08), 11: (0, -.01, .08), 15: (0, .14, .01), 22: (.09, 0, 
 CHILD = {0: 3, 9: 12, **{parent: joint for joint, parent in enumerate(PARENTS)
                          if parent not in (-1, 0, 9)}}
 TORSO, HEAD, LEGS, ARMS = (0, 3, 6, 9), (12, 15), (4, 5, 7, 8), (18, 19, 20, 21)
-# what each beta does, by one: factors of bones, and of half widths and depths of the parts
+# effect of each beta, by one: factors of bones, and of half widths and depths of the parts
 BETAS = (
     ({range(24): .05}, {range(24): .05}),                        # size
     ({}, {range(24): .10}),                                      # girth
@@ -34,7 +34,7 @@ BETAS = (
 
 
 def shape_body(betas=np.zeros(N_BETAS)) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices (24, 72, 3) of the 24 parts and joints (24, 3) of the stand-in, at rest.
+    """Make vertices (24, 72, 3) of the 24 parts and joints (24, 3) of the stand-in, at rest.
 
     A part is a capsule from its joint to its main child: a pole, seven rings, a pole.
     """
@@ -68,7 +68,8 @@ def shape_body(betas=np.zeros(N_BETAS)) -> tuple[np.ndarray, np.ndarray]:
 
 
 def make_body() -> dict[str, np.ndarray]:
-    """A body of 1,728 vertices in the keys, types and axes of SMPL; each joint has its part."""
+    """Make a body of 1,728 vertices in the keys, types and axes of SMPL; each joint has its part.
+    """
     template, joints = shape_body()
     n_part = RINGS * SEGMENTS + 2
     shapes = np.stack([(shape_body(step)[0] - shape_body(-step)[0]) / 2 for step in np.eye(10)], -1)
@@ -85,7 +86,8 @@ def make_body() -> dict[str, np.ndarray]:
     faces = np.concatenate(faces)
 
     def rows(vertices_of_joint) -> np.ndarray:
-        """Regressor of means of the vertices of a part, named as (joint, vertices)."""
+        """Make a regressor whose rows are means of vertices of a part, given as (joint, vertices).
+        """
         regressor = np.zeros((len(vertices_of_joint), 24, n_part))
         for row, (joint, vertices) in enumerate(vertices_of_joint):
             regressor[row, joint, vertices] = 1 / np.size(vertices)
@@ -110,8 +112,8 @@ def make_body() -> dict[str, np.ndarray]:
 
 
 def _skin(n_part: int) -> tuple[np.ndarray, np.ndarray]:
-    """Weights (24, n_part, 24), blended towards the neighbours at both ends of a part, and pose
-    directions (V, 3, 207): knees and elbows bulge a little."""
+    """Make weights (24, n_part, 24), blended towards the neighbours at both ends of a part, and
+    pose directions (V, 3, 207): knees and elbows bulge a little."""
     weights = np.zeros((24, n_part, 24))
     ring_of = np.array([0, *np.repeat(np.arange(RINGS), SEGMENTS), RINGS - 1])
     for joint, parent in enumerate(PARENTS):

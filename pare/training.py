@@ -1,20 +1,15 @@
-"""Learns to regress the SMPL body from an image.
+"""Learn to regress the SMPL body from an image.
 
     python -m pare.training                      # renders people of a stand-in body and learns them
-    python -m pare.training --resume             # goes on where the last training was stopped
+    python -m pare.training --resume             # continues the interrupted training
     python -m pare.training --size full --body SMPL_NEUTRAL.pkl --init resnet50.pth \\
         --images /data --train 3dpw_train.npz:0.6 mpii_train.npz:0.4
     torchrun --nproc-per-node 8 -m pare.training --size full ...
 """
-from pare.command import command, end_at_once
-
-if __name__ == '__main__':  # while torch is imported
-    end_at_once()
-
 import argparse
+import math
 import os
 import sys
-import tempfile
 import time
 from contextlib import closing
 from datetime import timedelta
@@ -25,8 +20,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import OneCycleLR
 
+from common.command import exit_status, live, pick_device
+from common.files import write_csv
+from common.states import parse, restore, save_state, save_tensors, state_path, what_is_left
 from metrics import cal_mpjpe
-from model import pick_device
 from pare.batches import prepare
 from pare.body import Skeleton
 from pare.data import load_bodies
@@ -34,89 +31,76 @@ from pare.losses import losses, skeleton_loss
 from pare.metrics import to, true_joints, validate
 from pare.model import build, load_backbone
 from pare.muon import make_optimisers
-from pare.options import COLUMNS, N_RANKS, RANK, make_parser, settle
+from pare.options import COLUMNS, N_RANKS, RANK, fill_in_defaults, make_parser, recipe_of
 from pare.people import PASSES, sample_skeletons
-from training import (DIVERGED, learnt_by, live, parse, restore, save_state, save_tensors,
-                      state_path, status, unfinished)
+from pare.recipes import Recipe
 
-# ---- settings -----------------------------------------------------------------------------------
-
-N_SKELETONS = 256                    # bodies without images in each step
-# The small network compares by distance. The full one is as SPIN: squares, and 24 of its 49
-# keypoints have a weight in a mean over all.
-WEIGHTS = {'small': {'keypoints': 1., 'points_3d': 2., 'pose': 1., 'betas': .001, 'camera': 1.,
-                     'parts': .3, 'places': 1., 'skeletons': 1.},
-           'full': {'keypoints': 5. * 24 / 49, 'points_3d': 5., 'pose': 1., 'betas': .001,
-                    'camera': 1., 'parts': 1., 'places': 0., 'skeletons': 0.}}
+N_SKELETONS = 256  # bodies without images in each step
 
 
 # ---- the loop -----------------------------------------------------------------------------------
 
-def fit(model: nn.Module, batches, skeleton: Skeleton, epochs: int, lr: float, weights: dict,
-        part_epochs: int, squared: bool = False, muon: bool = True, state: dict | None = None,
+def fit(model: nn.Module, batches, skeleton: Skeleton, recipe: Recipe, state: dict | None = None,
         in_bfloat16: bool = False):
-    """Trains by the weighted sum of `losses`; yields each epoch's row and what a state needs.
+    """Train by a recipe; after each epoch yield its row of the history and the parts of a state.
 
-    `batches` is a Mixture, Rendered or what has their attributes. After part_epochs the part
-    loss is left out. Goes on from a state of `load_state`. The products of images are in bfloat16
-    if so wanted. Raises ValueError where the loss diverges.
+    `batches` is a Mixture, Rendered or anything with their attributes. A state continues where it
+    was saved. With `in_bfloat16` the products of images are in bfloat16. Raises ValueError if the
+    loss diverges.
     """
     device, learner = skeleton.rows.device, distributed(model)
-    optimisers = make_optimisers(model, lr, muon)
-    schedulers = [OneCycleLR(optimiser, optimiser.param_groups[0]['lr'],
-                             epochs * batches.n_batches, pct_start=.1, cycle_momentum=False)
-                  for optimiser in optimisers]
-    parts = {'model': model} | {
-        f'{name}_{number}': part for name, group in (('optimiser', optimisers),
-                                                     ('scheduler', schedulers))
-        for number, part in enumerate(group)}
-    begun = restore(parts, state)['epoch'] if state else 0
-    most = None
-    for epoch in range(begun + 1, epochs + 1):
+    optimisers = make_optimisers(model, recipe.lr, recipe.muon)
+    n_steps = recipe.epochs * batches.n_batches
+    schedulers = [OneCycleLR(optimiser, optimiser.param_groups[0]['lr'], n_steps, pct_start=.1,
+                             cycle_momentum=False) for optimiser in optimisers]
+    parts = {f'{type(part).__name__}_{number}': part
+             for number, part in enumerate((model, *optimisers, *schedulers))}
+    if state:
+        restore(parts, state)
+    begun = len(state['history']) if state else 0
+    for epoch in range(begun + 1, recipe.epochs + 1):
         model.train()
-        start, totals = time.perf_counter(), dict.fromkeys(weights, 0.)
+        start, totals = time.perf_counter(), dict.fromkeys(recipe.weights, 0.)
         rng = np.random.default_rng((batches.seed, epoch))
-        weight = weights | {'parts': weights['parts'] * (epoch <= part_epochs)}
+        with_parts = recipe.part_epochs is None or epoch <= recipe.part_epochs
+        weights = recipe.weights | {'parts': recipe.weights['parts'] * with_parts}
         for batch in live(epoch, batches.epoch(epoch), batches.n_batches):
-            terms = all_terms(model, learner, to(device, batch), skeleton, squared,
-                              rng if weight['skeletons'] else None, in_bfloat16)
-            # also by weights of zero: DistributedDataParallel wants a gradient for all
-            loss = sum(weight[key] * term for key, term in terms.items())
-            most = DIVERGED * loss.item() if most is None else most
+            terms = all_terms(model, learner, to(device, batch), skeleton, recipe, rng, in_bfloat16)
+            # also those of weight 0: DistributedDataParallel wants a gradient for all parameters
+            terms = {key: weights[key] * term for key, term in terms.items()}
             for optimiser in optimisers:
                 optimiser.zero_grad()
-            loss.backward()
+            sum(terms.values()).backward()
             for part in (*optimisers, *schedulers):
                 part.step()
             for key, term in terms.items():
-                totals[key] += weight[key] * term.detach() / batches.n_batches
+                totals[key] += term.detach() / batches.n_batches
         row = {key: float(value) for key, value in totals.items()}
         row = {'epoch': epoch, 'loss': sum(row.values())} | row
-        if not row['loss'] < most:
-            raise ValueError(f'epoch {epoch}: found a loss of {row["loss"]:.3g}, expected less '
-                             f'than {most:.3g}, {DIVERGED} times that of the first batch; a '
-                             f'smaller --lr may help')
+        if not math.isfinite(row['loss']):
+            raise ValueError(f'epoch {epoch}: found a loss of {row["loss"]}, expected a finite '
+                             f'one; a smaller --lr may help')
         seconds = time.perf_counter() - start
         row['images_per_s'] = N_RANKS * batches.n_batches * batches.batch_size / seconds
         yield row, parts
 
 
-def all_terms(model: nn.Module, learner: nn.Module, batch: dict, skeleton: Skeleton, squared: bool,
+def all_terms(model: nn.Module, learner: nn.Module, batch: dict, skeleton: Skeleton, recipe: Recipe,
               rng, in_bfloat16: bool) -> dict[str, Tensor]:
-    """The terms of the loss of a batch and, with `rng`, of bodies without images."""
+    """Compute the terms of the loss of a batch, and of bodies without images if they count."""
     device = batch['image'].device
     with torch.autocast(device.type, torch.bfloat16, enabled=in_bfloat16):
-        found = learner(batch['image'])
+        found = learner(batch['image'], batch['gain'])
     found = {key: value.float() for key, value in found.items()}
-    terms = losses(found, batch, skeleton, squared)
-    if rng and 'places' in found:
+    terms = losses(found, batch, skeleton, recipe.squared)
+    if recipe.weights['skeletons'] and 'places' in found:
         bodies = to(device, sample_skeletons(rng, N_SKELETONS, skeleton.body))
         terms['skeletons'] = skeleton_loss(model, bodies, skeleton.body)
     return terms
 
 
 def distributed(model: nn.Module) -> nn.Module:
-    """The network, or under torchrun one that shares its gradients with the other processes."""
+    """Return the network, under torchrun one that shares its gradients with the other processes."""
     if not torch.distributed.is_initialized():
         return model
     if next(model.parameters()).is_cuda:
@@ -127,45 +111,40 @@ def distributed(model: nn.Module) -> nn.Module:
 # ---- the training -------------------------------------------------------------------------------
 
 def train(args: argparse.Namespace, state: dict | None) -> None:
-    """Trains from the start or from a state; writes weights, history and charts when it is done.
+    """Train from the start or from a state; write weights, history and charts at the end.
 
-    Raises ValueError or OSError for what a user can mend: before the first epoch, but for a loss
-    that diverges and a disk that is full.
+    Raises ValueError or OSError before the first epoch, later only for a loss that diverges and a
+    full disk.
     """
-    device = pick_device(args.device)
+    device, recipe = pick_device(args.device), recipe_of(args)
     for folder in (args.out.parent, args.plots):
         folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()  # is it writable?
     torch.manual_seed(args.seed)
-    options = {'kind': 'pare', 'size': args.size, 'placed': args.size == 'small', 'shared': False}
-    model = build(**options).to(device, memory_format=torch.channels_last)  # faster convolutions
+    model = build(**recipe.network).to(device, memory_format=torch.channels_last)
     if args.init and not state:
         load_backbone(model, args.init)
-    bodies = load_bodies(args.body, args.body_dir)
+    bodies = load_bodies(args.body)
     skeleton = Skeleton(bodies['neutral']).to(device)
     batches, val_batches, constant = prepare(args, bodies, skeleton, RANK, N_RANKS)
-    options |= {'resolution': args.resolution, 'rendered': not args.train}
-    first = RANK == 0
-    if first:
+    if RANK == 0:
         say_what(args, model, val_batches, constant, skeleton)
     history = state['history'] if state else []
     with closing(batches):
-        for row, parts in fit(model, batches, skeleton, args.epochs, args.lr, WEIGHTS[args.size],
-                              args.part_epochs or args.epochs, args.size == 'full',
-                              args.size == 'small', state, args.precision == 'bfloat16'):
+        for row, parts in fit(model, batches, skeleton, recipe, state,
+                              args.precision == 'bfloat16'):
             row |= validate(model, val_batches, skeleton, device, args.resolution)
             history.append([row[column] for column in COLUMNS])
-            if first:
-                save_state(state_path(args.out), parts, epoch=row['epoch'], history=history,
-                           options=learnt_by(args))
+            if RANK == 0:
+                save_state(args, parts, history)
                 print_row(row, args.epochs, N_RANKS * batches.n_batches * batches.batch_size)
-    if first:
+    if RANK == 0:
+        options = recipe.network | {'resolution': args.resolution, 'rendered': not args.train}
         finish(args, {'options': options, 'mean_pose': constant, 'weights': model.state_dict()},
                history)
 
 
 def say_what(args, model, val_batches, constant, skeleton) -> None:
-    """Prints what is trained on what, and the error of the mean pose."""
+    """Print the data, the model, and the error of the mean pose."""
     device = skeleton.rows.device
     truth = torch.cat([true_joints(to(device, batch), skeleton).cpu() for batch in val_batches])
     what = ', '.join(args.train) if args.train else (
@@ -183,6 +162,7 @@ def say_what(args, model, val_batches, constant, skeleton) -> None:
 
 
 def print_row(row: dict, epochs: int, n_images: int) -> None:
+    """Print a row of the history, and the time left at n_images an epoch."""
     left = timedelta(seconds=round((epochs - row['epoch']) * n_images / row['images_per_s']))
     start = '\r' if sys.stdout and sys.stdout.isatty() else ''  # over the live line
     print(f'{start}{row["epoch"]:5}  {row["loss"]:6.4f}  {row["val_mpjpe"]:8.1f}  '
@@ -191,13 +171,12 @@ def print_row(row: dict, epochs: int, n_images: int) -> None:
 
 
 def finish(args: argparse.Namespace, weights: dict, history: list) -> None:
-    """Writes the history as numbers and as a chart, then the weights; the state is done with."""
-    import plots  # only now: with matplotlib the training would start later
-    from pare.plots import draw_history
+    """Write weights and history, and remove the state."""
+    from pare.plots import draw_history  # imported late: matplotlib takes half a second
 
-    plots.write_csv(args.plots / 'history.csv', COLUMNS, history)
-    draw_history(dict(zip(COLUMNS, zip(*history))), args.plots / 'history.png')
     save_tensors(args.out, weights)
+    write_csv(args.plots / 'history.csv', COLUMNS, history)
+    draw_history(dict(zip(COLUMNS, zip(*history))), args.plots / 'history.png')
     state_path(args.out).unlink(missing_ok=True)
     print(f'\nwrote {args.out}, and charts to {args.plots}; its score: python -m pare.eval '
           f'{args.out}')
@@ -205,19 +184,18 @@ def finish(args: argparse.Namespace, weights: dict, history: list) -> None:
 
 # ---- the command line ---------------------------------------------------------------------------
 
-def main(argv=None) -> int:
+def main(argv=None) -> None:
+    """Train as the command line says."""
     parser, argv = make_parser(), sys.argv[1:] if argv is None else list(argv)
     out = parser.parse_args(argv).out
-
-    def work():
-        args, state = parse(parser, argv, settle, COLUMNS)
+    with exit_status(parser, interrupted=lambda: what_is_left(out, '-m pare.training')):
+        args, state = parse(parser, argv, fill_in_defaults)
         if N_RANKS > 1:
             if torch.cuda.is_available():
                 torch.cuda.set_device(int(os.environ['LOCAL_RANK']))
             torch.distributed.init_process_group()
         train(args, state)
-    return status(parser, work, lambda: unfinished(out, '-m pare.training'))
 
 
 if __name__ == '__main__':
-    command(main)
+    main()

@@ -5,21 +5,20 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.ticker import MaxNLocator
 
-import plots as style
+from common.charts import BLUE, GREEN, GREY, ORANGE, PINK, log_axis, new_figure, save_figure, tidy
 from pare.body import JOINTS
-from plots import BLUE, GREEN, GREY, ORANGE, PINK, log_axis, new_figure, save_figure, tidy
 
 REPORT = Path(__file__).parent / 'report'  # what pare/README.md shows
 
 
 def _colours(labels: np.ndarray) -> np.ndarray:
-    """Colours (H, W, 3) of parts, black where there is none."""
+    """Return colours (H, W, 3) of parts, black for none."""
     colours = np.vstack([(0, 0, 0), colormaps['nipy_spectral'](np.linspace(.1, .95, 24))[:, :3]])
     return colours[labels.clip(min=0)]
 
 
 def draw_history(history: dict, path) -> None:
-    """Terms of the loss and errors of validation over the epochs."""
+    """Draw terms of the loss and errors of validation over the epochs."""
     figure = new_figure(9, 3.2)
     loss, error = figure.subplots(1, 2)
     epochs, terms = history['epoch'], ('loss', 'keypoints', 'points_3d', 'pose', 'parts', 'places')
@@ -39,8 +38,8 @@ def draw_history(history: dict, path) -> None:
 
 
 def draw_examples(rows: list[tuple], path) -> None:
-    """For each row title, image, true parts, found parts or None, found body over the image, found
-    body and true body from the side."""
+    """Draw rows of title, image, true parts, found parts or None, found body over the image, found
+    body and true body, or None, from the side."""
     titles = ('image', 'true parts', 'found parts', 'found body', 'its side', 'the true side')
     figure = new_figure(11, 1.85 * len(rows) + .3)
     axes = figure.subplots(len(rows), len(titles), squeeze=False)
@@ -59,7 +58,7 @@ def draw_examples(rows: list[tuple], path) -> None:
 
 
 def draw_attention(image: np.ndarray, attention: np.ndarray, path) -> None:
-    """The maps (24, H, W) over an image."""
+    """Draw the maps (24, H, W) over an image."""
     figure = new_figure(9, 6.6)
     for ax, name, part in zip(figure.subplots(4, 6).flat, JOINTS, attention):
         ax.imshow(image, extent=(0, 1, 1, 0))
@@ -69,15 +68,9 @@ def draw_attention(image: np.ndarray, attention: np.ndarray, path) -> None:
     save_figure(figure, path)
 
 
-def draw_joint_error(errors: np.ndarray, labels, path) -> None:
-    """Mean error of each joint in mm, the largest on top. The pelvis, which has none, is among
-    them, so that their mean is the MPJPE that is printed."""
-    style.draw_joint_error(errors, labels, path, unit='mm', digits=1)
-
-
 def draw_visible(errors: dict, path) -> None:
-    """Error over the visible share of the body; `errors` maps a label to shares, means and their
-    errors (G,) of groups of people. Groups that are as visible are one."""
+    """Draw the error over the visible share of the body: `errors` maps a label to shares, means
+    and their errors (G,) of groups of people. Groups with the same share are joined."""
     figure = new_figure(6, 3.4)
     ax = figure.subplots()
     for (label, values), colour in zip(errors.items(), (BLUE, ORANGE, GREEN)):
@@ -92,8 +85,8 @@ def draw_visible(errors: dict, path) -> None:
 
 def draw_sensitivity(image: np.ndarray, labels: np.ndarray, errors: np.ndarray, plain: float,
                      path) -> None:
-    """How much larger than `plain` the MPJPE (n, n) is where a square hides the image; the outline
-    is that of the parts (h, w)."""
+    """Draw how much larger than `plain` the MPJPE (n, n) is with a square that hides the image,
+    and the outline of the parts (h, w)."""
     figure = new_figure(6.4, 3)
     left, right = figure.subplots(1, 2)
     left.imshow(image, extent=(0, 1, 1, 0))
@@ -112,10 +105,10 @@ def draw_sensitivity(image: np.ndarray, labels: np.ndarray, errors: np.ndarray, 
 
 
 def draw_ladder(rows: dict, path) -> None:
-    """MPJPE of the rungs, {(rung, seed): errors by their names in ladder.COLUMNS}, each seed and
-    the mean: of people, all and the most hidden, and of joints, seen and hidden.
+    """Draw the MPJPE of the rungs, {(rung, seed): errors by name}, each seed and the mean.
 
-    The first rung is the mean pose and the second the floor: the axis goes from one to the other.
+    One chart is of people, all and the most hidden, one of joints, visible and hidden. The first
+    rung is the mean pose and the second the floor: the axis goes from one to the other.
     """
     top, floor, *names = dict.fromkeys(name for name, _ in rows)
     figure = new_figure(9, 1.6 + .42 * len(names))
@@ -142,8 +135,8 @@ def draw_ladder(rows: dict, path) -> None:
 
 
 def draw_courses(rows: dict, path) -> None:
-    """Loss and validation error of the rungs, {(rung, seed, epoch): (samples, loss, mpjpe)}, over
-    the images seen, means over seeds."""
+    """Draw loss and validation error of the rungs, {(rung, seed, epoch): (samples, loss, mpjpe)},
+    over the images seen, means over seeds."""
     figure = new_figure(9, 4)
     loss, error = figure.subplots(1, 2)
     names = list(dict.fromkeys(name for name, *_ in rows))

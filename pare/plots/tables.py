@@ -1,4 +1,4 @@
-"""Writes the table of pare/README.md, between its markers, from report/*.csv.
+"""Write the table of pare/README.md, between its markers, from report/*.csv.
 
     python -m pare.plots.tables
 """
@@ -7,30 +7,29 @@ from pathlib import Path
 
 import numpy as np
 
+from common.files import Table, filled, markdown, spread
 from pare.ladder import COLUMNS, FLOOR, MEAN
 from pare.plots import REPORT
-from plots import Table
-from plots.tables import filled, spread, table
 
 README = Path(__file__).parent.parent / 'README.md'
 COMMAND = 'python -m pare.plots.tables'
 
 
 def results() -> str:
-    """One row a rung of the ladder, mean and standard deviation over seeds; the shipped weights;
-    then the floor."""
+    """Make one row a rung of the ladder, mean and standard deviation over seeds; then rows of the
+    shipped weights and the floor."""
     found = Table(REPORT / 'ladder.csv', ('rung', 'seed'), COLUMNS).read()
     rungs = {}
     for (name, _), values in found.items():
         rungs.setdefault(name, []).append(dict(zip(COLUMNS, values)))
     ends = {name: np.mean([seed['mpjpe'] for seed in rungs[name]]) for name in (MEAN, FLOOR)}
     rows = [line(name, rungs[name]) for name in rungs if name != FLOOR]
-    return table(['', 'images', 'time', 'MPJPE', 'PA-MPJPE', 'learnt', 'most hidden 30 %'],
-                 [*rows, shipped(ends), line(FLOOR, rungs[FLOOR])])
+    return markdown(['', 'images', 'time', 'MPJPE', 'PA-MPJPE', 'learnt', 'most hidden 30 %'],
+                    [*rows, shipped(ends), line(FLOOR, rungs[FLOOR])])
 
 
 def line(name: str, seeds: list[dict]) -> list[str]:
-    """A row of the table, in mm; the time is that of the fastest seed."""
+    """Make a row of the table, in mm; the time is that of the fastest seed."""
     columns = {key: [seed[key] for seed in seeds] for key in COLUMNS}
     minutes = min(columns['seconds']) / 60
     return [name, f'{columns["samples"][0]:,.0f}', f'{minutes:.0f} min' if minutes else '',
@@ -43,7 +42,7 @@ def of_seeds(values: list[float]) -> str:
 
 
 def shipped(ends: dict[str, float]) -> list[str]:
-    """The row of the shipped weights, as pare.eval scored them."""
+    """Make the row of the shipped weights, as pare.eval scored them."""
     with open(REPORT / 'score.csv', newline='') as file:
         score = {row['name']: float(row['value']) for row in csv.DictReader(file)}
     learnt = 100 * (ends[MEAN] - score['MPJPE']) / (ends[MEAN] - ends[FLOOR])

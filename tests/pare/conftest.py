@@ -1,14 +1,14 @@
 """What the tests of pare/ share."""
 from concurrent.futures import Future
 from contextlib import redirect_stdout
-from functools import cache, partial
+from functools import cache
 from io import StringIO
 from types import SimpleNamespace
 
 import pytest
 
 from made import TINY
-from pare import batches, eval as scoring, people as rendering, pictures, training
+from pare import batches, eval as scoring, people as rendering, training
 from pare.formats import write_npz
 from pare.people import render_people
 
@@ -22,7 +22,7 @@ def people(tmp_path_factory):
 
 
 class AtOnce:
-    """In place of the process that renders: it renders at once, and here."""
+    """Renders at once and in this process."""
 
     def __init__(self, *_):
         pass
@@ -36,26 +36,30 @@ class AtOnce:
         pass
 
 
-sensitivity = pictures.sensitivity
-once = cache(render_people)  # who is rendered in many tests is rendered once
+once = cache(render_people)  # the same people in many tests
 
 
 def make_small(patch) -> None:
     """Few people, each shown once, few bodies without images, and no other process."""
     patch.setattr(rendering, 'PASSES', 1)
     patch.setattr(rendering, 'render_people', once)
+    patch.setattr(rendering, 'ProcessPoolExecutor', AtOnce)
     patch.setattr(batches, 'N_VAL', 40)
     patch.setattr(batches, 'N_MEAN', 500)
     patch.setattr(training, 'N_SKELETONS', 16)
-    patch.setattr('model.has_bfloat16', lambda device: False)
     patch.setattr(scoring, 'N_TEST', 40)
-    patch.setattr(pictures, 'sensitivity', partial(sensitivity, n=4))
-    patch.setattr(rendering, 'ProcessPoolExecutor', AtOnce)
 
 
 @pytest.fixture
 def small(monkeypatch):
     make_small(monkeypatch)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, small):
+    """A new current directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 @pytest.fixture(scope='session')
@@ -65,5 +69,5 @@ def trained(tmp_path_factory):
     out, plots = folder / 'model', folder / 'plots'
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as said:
         make_small(patch)
-        assert training.main([*TINY, '--out', str(out), '--plots', str(plots)]) == 0
+        training.main([*TINY, '--out', str(out), '--plots', str(plots)])
     return SimpleNamespace(out=out, plots=plots, said=said.getvalue())

@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from made import ARRAYS, EYE, random_pose
+from made import ARRAYS, EYE, bare, random_pose
 from pare.body import (FACE, JOINTS, KEYPOINTS, PARENTS, Body, Skeleton, axis_angle_to_matrix,
                        full_translation, matrix_to_axis_angle, matrix_to_rotation_6d, project,
                        rotation_6d_to_matrix)
@@ -98,7 +98,8 @@ def test_gradients_of_skinning():
 def test_a_skeleton_is_taken_from_the_whole_mesh():
     betas, rotations = random_pose(3)
     vertices, joints = Body(ARRAYS)(betas, rotations)
-    keypoints, h36m = Skeleton(ARRAYS)(betas, rotations)
+    keypoints, h36m, own = Skeleton(ARRAYS)(betas, rotations)
+    torch.testing.assert_close(own, joints)
     np.testing.assert_allclose(h36m, ARRAYS['J_regressor_h36m'] @ vertices.numpy(), atol=1e-5)
     named = dict(zip(KEYPOINTS, keypoints.unbind(1)))
     torch.testing.assert_close(named['LKnee'], joints[:, JOINTS.index('LKnee')])
@@ -109,13 +110,12 @@ def test_a_skeleton_is_taken_from_the_whole_mesh():
 def test_what_a_body_without_its_other_files_lacks_is_said():
     whole = Skeleton(ARRAYS)
     assert whole.missing() == '' and {KEYPOINTS[row] for row in whole.centre} == {'LHip', 'RHip'}
-    bare = {key: array for key, array in ARRAYS.items() if 'J_regressor_' not in key}
-    known = dict(zip(KEYPOINTS, Skeleton(bare).known.tolist()))
+    known = dict(zip(KEYPOINTS, Skeleton(bare()).known.tolist()))
     assert known['RAnkle'] and known['Nose'] and not known['LHip'] and sum(known.values()) == 15
-    assert 'RHip, LHip' in Skeleton(bare).missing()
-    assert 'J_regressor_extra.npy' in Skeleton(bare).missing()
-    assert Skeleton(bare)(torch.zeros(1, 10), EYE)[1].shape == (1, 0, 3)
-    faceless = {key: array for key, array in bare.items() if key != 'face'}
+    assert 'RHip, LHip' in Skeleton(bare()).missing()
+    assert 'J_regressor_extra.npy' in Skeleton(bare()).missing()
+    assert Skeleton(bare())(torch.zeros(1, 10), EYE).h36m.shape == (1, 0, 3)
+    faceless = {key: array for key, array in bare().items() if key != 'face'}
     skeleton = Skeleton(faceless)
     assert skeleton.known.sum() == 10 and skeleton.known[skeleton.centre].all()
     found = skeleton(*random_pose(2))[0]

@@ -6,43 +6,36 @@ import torch
 from PIL import Image
 from torch import nn
 
-from made import ARRAYS, annotations, fails, random_pose
+from made import ARRAYS, annotations, bare, random_pose
 from metrics import cal_mpjpe
 from pare import eval as scoring
-from pare.body import EVALUATED, H36M, KEYPOINTS, Body, axis_angle_to_matrix
+from pare.body import EVALUATED, GENDERS, H36M, KEYPOINTS, Body, axis_angle_to_matrix
 from pare.data import People
 from pare.eval import box_of, main
 from pare.formats import write_npz
-from pare.metrics import measure, pointed, pointing, shrunk
+from pare.metrics import Meshes, pointed, pointing, shrunk
 from pare.render import rasterise
 
 CPU, BODY = torch.device('cpu'), Body(ARRAYS)
-PICTURES = {'examples.png', 'worst.png', 'joint_error.png', 'attention.png', 'sensitivity.png'}
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch, small):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+PICTURES = {'examples.png', 'worst.png', 'joint_error.png', 'attention.png'}
 
 
 # ---- joints and vertices ------------------------------------------------------------------------
 
-def samples_of(betas, rotations, **changes):
+def truth_of(betas, rotations, **changes):
     n = len(betas)
-    parts = {'image': torch.zeros(n, 3, 64, 64), 'labels': torch.zeros(n, 16, 16).long(),
-             'betas': betas, 'rotations': rotations, 'has_smpl': torch.ones(n),
-             'points_3d': torch.zeros(n, 24, 4)} | changes
-    return [{key: value[row] for key, value in parts.items()} for row in range(n)]
+    return {'labels': torch.zeros(n, 16, 16).long(), 'betas': betas, 'rotations': rotations,
+            'has_smpl': torch.ones(n), 'points_3d': torch.zeros(n, 24, 4),
+            'gender': torch.zeros(n).long()} | changes
 
 
 def test_true_bodies_of_a_gender_are_used():
     wide = ARRAYS | {'v_template': 1.1 * ARRAYS['v_template']}
     betas, rotations = random_pose(2)
-    found = measure(lambda image: {'betas': betas, 'rotations': rotations},
-                    samples_of(betas, rotations), {'neutral': ARRAYS, 'f': wide},
-                    ['neutral', 'f'], CPU)
-    errors = cal_mpjpe(found['found'], found['true'], avg=False)
+    output, truth = {'betas': betas, 'rotations': rotations}, truth_of(
+        betas, rotations, gender=torch.tensor([0, GENDERS.index('f')]))
+    found = Meshes({'neutral': ARRAYS, 'm': ARRAYS, 'f': wide}, CPU)(output, truth)
+    errors = cal_mpjpe(found['found_14'], found['true_14'], avg=False)
     assert errors[0] < 1e-6 and found['vertices'][0] < 1e-6
     mesh, other = (Body(arrays)(betas, rotations)[0][1] for arrays in (ARRAYS, wide))
     assert found['vertices'][1] == pytest.approx((mesh - other).norm(dim=1).mean().item(), rel=1e-5)
@@ -50,20 +43,21 @@ def test_true_bodies_of_a_gender_are_used():
     rows = [H36M.index(name) for name in EVALUATED]
     near, far = (joints - joints[:, :1])[:, rows]
     assert errors[1] == pytest.approx((near - far).norm(dim=1).mean().item(), rel=1e-5)
+    neutral = Meshes({'neutral': ARRAYS}, CPU)(output, truth)
+    assert neutral['vertices'].max() < 1e-6  # without the others
 
 
 def test_without_a_body_the_joints_s_are_the_truth():
     """Not the zero pose: an untrained network would be nearly right."""
     betas, rotations = random_pose(3)
     points = torch.randn(3, 24, 4)
-    found = measure(lambda image: {'betas': betas, 'rotations': rotations},
-                    samples_of(betas, rotations, points_3d=points,
-                               has_smpl=torch.tensor([1., 0, 0])),
-                    {'neutral': ARRAYS}, 3 * ['neutral'], CPU)
-    assert cal_mpjpe(found['found'], found['true'], avg=False)[0] < 1e-6
+    found = Meshes({'neutral': ARRAYS}, CPU)(
+        {'betas': betas, 'rotations': rotations},
+        truth_of(betas, rotations, points_3d=points, has_smpl=torch.tensor([1., 0, 0])))
+    assert cal_mpjpe(found['found_14'], found['true_14'], avg=False)[0] < 1e-6
     expected = points[1:, [KEYPOINTS.index(name) for name in EVALUATED], :3]
     expected = expected - points[1:, [KEYPOINTS.index('Pelvis')], :3]
-    torch.testing.assert_close(found['true'][1:], expected)
+    torch.testing.assert_close(found['true_14'][1:], expected)
     assert found['vertices'].isnan().tolist() == [False, True, True]
 
 
@@ -78,8 +72,7 @@ def test_rows_without_truth_are_left_out(tmp_path):
         names = people.set['imgname'][kept].tolist()
         assert people.keep_scored() == 3 - len(kept)
         assert people.set['imgname'].tolist() == names
-    bare = {key: array for key, array in ARRAYS.items() if 'J_regressor_' not in key}
-    for changes, arrays in (({'S': points}, bare), ({'S': None}, ARRAYS),
+    for changes, arrays in (({'S': points}, bare()), ({'S': None}, ARRAYS),
                             ({'S': None, 'pose': None, 'shape': None}, ARRAYS)):
         people = People(annotations(tmp_path, has_smpl=none, **changes), arrays, tmp_path)
         with pytest.raises(ValueError, match='set.npz: found neither pose and shape nor'):
@@ -113,10 +106,13 @@ def test_attention_stands_beside_what_knows_nothing_of_the_image():
     maps[0, 2, 1, 2] = .6
     maps[1, 2, 14, 14] = .5
     maps[:, 2, 8, 8] = .4  # together more than either
-    outputs = iter([{'attention': maps} | dict(zip(('betas', 'rotations'), random_pose(2)))])
-    found = measure(lambda image: next(outputs), samples_of(*random_pose(2), labels=labels),
-                    {'neutral': ARRAYS}, 2 * ['neutral'], CPU)
-    assert pointed(found) == {'attention': 100, 'mean map': 0, 'other map': 0}
+    meshes, (betas, rotations) = Meshes({'neutral': ARRAYS}, CPU), random_pose(2)
+    found = [meshes({'betas': betas[rows], 'rotations': rotations[rows], 'attention': maps[rows]},
+                    truth_of(betas[rows], rotations[rows], labels=labels[rows]))
+             for rows in ([0], [1])]  # in two batches
+    peaks, labels = (torch.cat([part[key] for part in found]) for key in ('peaks', 'labels'))
+    own, mean, other = pointed(peaks, labels, meshes.attention)
+    assert own == 100 and mean == other == 0
 
 
 def test_labels_shrink_to_the_nearest_and_unknown_ones_to_none():
@@ -129,7 +125,7 @@ def test_labels_shrink_to_the_nearest_and_unknown_ones_to_none():
 # ---- the score ----------------------------------------------------------------------------------
 
 def test_a_training_is_scored_on_rendered_people(trained, here, capsys):
-    assert main([str(trained.out)]) == 0
+    main([str(trained.out), '--device', 'cpu', '--sensitivity'])
     lines = capsys.readouterr().out.splitlines()
     said = {line[:10].strip(): line[10:] for line in lines}
     assert '17 joints of Human3.6M from the pelvis' in said['MPJPE']
@@ -138,8 +134,8 @@ def test_a_training_is_scored_on_rendered_people(trained, here, capsys):
     assert {'vertices', 'keypoints', 'pointing', *H36M} <= said.keys()
     joints = [float(said[name].split()[0]) for name in H36M]
     assert float(said['MPJPE'].split()[0]) == pytest.approx(np.mean(joints), abs=.1)
-    assert {path.name for path in Path('pare/plots').iterdir()} == PICTURES | {'visible.png',
-                                                                               'score.csv'}
+    assert {path.name for path in Path('pare/plots').iterdir()} == PICTURES | {
+        'visible.png', 'sensitivity.png', 'score.csv'}
 
 
 def test_a_set_with_s_alone_is_scored_by_it(trained, here, capsys, monkeypatch):
@@ -152,7 +148,7 @@ def test_a_set_with_s_alone_is_scored_by_it(trained, here, capsys, monkeypatch):
     points[:, [KEYPOINTS.index(name) for name in H36M], :3] = joints
     points[:2, [KEYPOINTS.index(name) for name in H36M], 3] = 1
     path = annotations(here, S=points, pose=None, shape=None, has_smpl=None, part=None)
-    assert main([str(trained.out), '--data', str(path), '--images', str(here)]) == 0
+    main([str(trained.out), '--data', str(path), '--images', str(here), '--device', 'cpu'])
     output = capsys.readouterr().out
     assert '2 samples; 1 without truth are left out' in output
     assert 'truth: S' in output and 'vertices' not in output and 'nan' not in output
@@ -165,38 +161,38 @@ def bodies_in(folder) -> Path:
     return folder
 
 
-def test_gendered_bodies_are_those_of_the_set(trained, here, capsys, monkeypatch):
+def test_gendered_bodies_are_those_of_the_set(trained, here, capsys, fails, monkeypatch):
     monkeypatch.setattr(scoring.pictures, 'draw_all', lambda *_: None)
     smpl = bodies_in(here / 'smpl')
     path = annotations(here, gender=np.array(['m', 'f', 'm']))
-    options = [str(trained.out), '--data', str(path), '--images', str(here), '--body-dir',
-               str(smpl)]
+    options = [str(trained.out), '--data', str(path), '--images', str(here), '--body', str(smpl),
+               '--device', 'cpu']
     printed = {}
     for gender in ('file', 'neutral'):
-        assert main([*options, '--gt-gender', gender]) == 0
+        main([*options, '--gt-gender', gender])
         printed[gender] = [line for line in capsys.readouterr().out.splitlines()
                            if line.startswith('MPJPE 14')][0]
     assert 'of the gender in the file' in printed['file'] and 'neutral' in printed['neutral']
     assert printed['file'].split()[2] != printed['neutral'].split()[2]
     annotations(here)
-    assert 'key gender is missing' in fails(capsys, main, *options)
+    assert 'key gender is missing' in fails(main, *options)
     (smpl / 'SMPL_MALE.npz').unlink()
-    assert 'found neither SMPL_MALE.npz nor SMPL_MALE.pkl' in fails(capsys, main, *options)
+    assert 'found neither SMPL_MALE.npz nor SMPL_MALE.pkl' in fails(main, *options)
 
 
-def test_mistakes_are_said_in_a_line(trained, here, capsys):
-    path, bare = annotations(here), here / 'bare.npz'
-    write_npz(bare, {key: array for key, array in ARRAYS.items() if 'J_regressor_' not in key})
+def test_mistakes_are_said_in_a_line(trained, here, fails):
+    path, model = str(annotations(here)), str(trained.out)
+    write_npz(here / 'bare.npz', bare())
     (here / 'text').write_text('v 0 0 0')
     for options, message in (
             (['nothing'], 'nothing: No such file or directory, expected weights'),
-            (['text'], 'text: found no weights of pare.training'),
-            ([trained.out, '--body', bare], '--body: found one without --data'),
-            ([trained.out, '--data', path, '--body', bare], 'found no J_regressor_h36m.npy'),
-            ([trained.out, '--data', 'no.npz'], 'no.npz: No such file'),
-            ([trained.out, '--data', path, '--images', 'no'], 'no/images/0.jpg: found no readable'),
-            ([trained.out, '--plots', 'text'], 'text')):
-        assert message in fails(capsys, main, *options), options
+            (['text'], 'text: found'),
+            ([model, '--body', 'bare.npz'], '--body: found one without --data'),
+            ([model, '--data', path, '--body', 'bare.npz'], 'found no J_regressor_h36m.npy'),
+            ([model, '--data', 'no.npz'], 'no.npz: No such file'),
+            ([model, '--data', path, '--images', 'no'], 'no/images/0.jpg: found no readable'),
+            ([model, '--plots', 'text'], 'text')):
+        assert message in fails(main, '--device', 'cpu', *options), options
 
 
 # ---- photographs --------------------------------------------------------------------------------
@@ -221,7 +217,8 @@ def photo(here, monkeypatch):
 
 def test_the_mesh_lies_over_the_photograph_where_the_crop_has_it(photo, capsys):
     """Its silhouette, of vertices that are put into the box by hand."""
-    assert main(['run', 'photo.png', '--box', '80', '30', '60', '100', '--obj', 'a.obj']) == 0
+    main(['run', 'photo.png', '--device', 'cpu', '--obj', 'a.obj', '--box', '80', '30', '60',
+          '100'])
     output = capsys.readouterr().out
     assert 'rendered people alone' in output and 'wrote person.npz, person.png and a.obj' in output
     found = np.load('person.npz')
@@ -249,7 +246,7 @@ def test_the_mesh_lies_over_the_photograph_where_the_crop_has_it(photo, capsys):
 def test_a_nearer_camera_puts_the_body_nearer(photo):
     depths = []
     for focal in ('1000', '2000'):
-        assert main(['run', 'photo.png', '--focal', focal]) == 0
+        main(['run', 'photo.png', '--device', 'cpu', '--focal', focal])
         depths.append(np.load('person.npz')['translation'][2])
     assert depths[1] == pytest.approx(2 * depths[0])
 
@@ -274,8 +271,8 @@ def test_a_box_is_the_whole_photograph_or_what_is_given():
     (['photo.png', '--out', 'no/person.npz'], 'no/person.npz'),
     (['photo.png', '--body', 'no.npz'], 'no.npz: No such file'),
     (['a.obj'], 'a.obj: found no readable image')))
-def test_a_photograph_that_cannot_be_run_is_said_in_a_line(photo, capsys, options, message):
-    assert message in fails(capsys, main, 'run', *options)
+def test_a_photograph_that_cannot_be_run_is_said_in_a_line(photo, fails, options, message):
+    assert message in fails(main, 'run', '--device', 'cpu', *options)
     assert {path.name for path in photo.iterdir()} == {'photo.png'}
 
 
@@ -283,6 +280,6 @@ def test_a_trained_network_runs_on_a_photograph(trained, here):
     """The real network, on a photograph that is larger than its crop."""
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (300, 220, 3), dtype=np.uint8)).save(
         'photo.jpg')
-    assert main(['run', 'photo.jpg', '--model', str(trained.out), '--device', 'cpu']) == 0
+    main(['run', 'photo.jpg', '--model', str(trained.out), '--device', 'cpu'])
     assert all(np.isfinite(array).all() for array in np.load('person.npz').values())
     assert Image.open('person.png').size == (220 + 300, 300)

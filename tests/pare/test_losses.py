@@ -3,12 +3,12 @@ import pytest
 import torch
 from torch.nn.functional import one_hot
 
-from made import ARRAYS, random_pose
+from made import ARRAYS, bare, random_pose
 from pare.body import KEYPOINTS, Body, Skeleton, fit_camera, project
 from pare.losses import about_middle, losses, part_loss, skeleton_loss
 from pare.model import build
 from pare.people import rendered_samples, sample_skeletons
-from pare.training import WEIGHTS
+from pare.recipes import FULL, SMALL
 
 SKELETON, BODY = Skeleton(ARRAYS), Body(ARRAYS)
 ZERO_OF_THE_TRUTH = ('keypoints', 'points_3d', 'pose', 'betas', 'parts', 'places')
@@ -20,7 +20,7 @@ def batch():
 
 
 def truth_of(batch) -> dict:
-    points, _ = SKELETON(batch['betas'], batch['rotations'])
+    points = SKELETON(batch['betas'], batch['rotations']).keypoints
     places, weight = batch['keypoints'].split((2, 1), dim=2)
     camera = fit_camera(points, places, weight[..., 0])
     joints = BODY.posed_joints(batch['betas'], batch['rotations'])
@@ -38,7 +38,7 @@ def wrong(seed=0) -> dict:
 @pytest.mark.parametrize('squared', (False, True))
 def test_the_truth_has_no_loss(batch, squared):
     terms = losses(truth_of(batch), batch, SKELETON, squared)
-    assert set(terms) == {*ZERO_OF_THE_TRUTH, 'camera'} == set(WEIGHTS['small']) - {'skeletons'}
+    assert set(terms) == {*ZERO_OF_THE_TRUTH, 'camera'} == set(SMALL.weights) - {'skeletons'}
     assert 0 < terms['camera'] < .01 and all(terms[name] < 1e-5 for name in ZERO_OF_THE_TRUTH)
     others = losses(wrong(), batch, SKELETON, squared)
     assert all(others[name] > .01 for name in ZERO_OF_THE_TRUTH)
@@ -106,7 +106,7 @@ def test_the_full_size_weighs_as_spin_does(batch):
                 'camera': (np.exp(-10 * s) ** 2).mean()}
     terms = losses(found, some, SKELETON, squared=True)
     for name, value in expected.items():
-        assert WEIGHTS['full'][name] * terms[name] == pytest.approx(value, rel=1e-4), name
+        assert FULL.weights[name] * terms[name] == pytest.approx(value, rel=1e-4), name
 
 
 def test_keypoints_that_are_given_go_before_the_bodys_where_their_middle_is_known(batch):
@@ -127,8 +127,8 @@ def test_keypoints_that_are_given_go_before_the_bodys_where_their_middle_is_know
 
 def test_distances_are_means_over_the_keypoints(batch):
     found = wrong()
-    points, _ = SKELETON(found['betas'], found['rotations'])
-    true, _ = SKELETON(batch['betas'], batch['rotations'])
+    points = SKELETON(found['betas'], found['rotations']).keypoints
+    true = SKELETON(batch['betas'], batch['rotations']).keypoints
     terms = losses(found, batch, SKELETON, squared=False)
     off = project(points, found['camera']) - batch['keypoints'][..., :2]
     assert terms['keypoints'] == pytest.approx(off.norm(dim=2).mean().item(), rel=1e-4)
@@ -138,12 +138,12 @@ def test_distances_are_means_over_the_keypoints(batch):
 
 def test_without_the_extra_regressor_the_truth_has_no_loss_either(batch):
     """Nine keypoints are unknown, the hips among them, about which others are taken."""
-    bare = Skeleton({key: array for key, array in ARRAYS.items() if 'J_regressor_' not in key})
+    body = Skeleton(bare())
     changed = batch | {'keypoints': batch['keypoints'].clone()}
-    changed['keypoints'][..., 2] = bare.known.float()
-    terms = losses(truth_of(batch), changed, bare, squared=False)
+    changed['keypoints'][..., 2] = body.known.float()
+    terms = losses(truth_of(batch), changed, body, squared=False)
     assert all(terms[name] < 1e-5 for name in ZERO_OF_THE_TRUTH)
-    assert losses(wrong(), changed, bare, squared=False)['points_3d'] > .1
+    assert losses(wrong(), changed, body, squared=False)['points_3d'] > .1
 
 
 @pytest.mark.parametrize('size', (16, 32, 64))

@@ -3,14 +3,14 @@ import pytest
 import torch
 from torch import nn
 
-from made import ARRAYS, random_pose
+from made import ARRAYS, bare, random_pose
 from metrics import cal_mpjpe, cal_pa_mpjpe
 from pare.body import H36M, KEYPOINTS, Body, Skeleton, fit_camera
 from pare.metrics import evaluate, mean_pose, true_joints, validate, visible
 from pare.people import rendered_samples
 
 CPU, SKELETON = torch.device('cpu'), Skeleton(ARRAYS)
-BARE = Skeleton({key: array for key, array in ARRAYS.items() if 'J_regressor_' not in key})
+BARE = Skeleton(bare())
 
 
 class Fixed(nn.Module):
@@ -30,7 +30,7 @@ def batch():
 
 
 def truth_of(batch, **changes):
-    points, _ = SKELETON(batch['betas'], batch['rotations'])
+    points = SKELETON(batch['betas'], batch['rotations']).keypoints
     places, weight = batch['keypoints'].split((2, 1), dim=2)
     return {'betas': batch['betas'], 'rotations': batch['rotations'],
             'camera': fit_camera(points, places, weight[..., 0])} | changes

@@ -87,18 +87,15 @@ def test_weights_of_another_network_are_refused(tmp_path):
     model, path = nn.Module(), tmp_path / 'weights.pth'
     deeper = ResNet(18, 4).state_dict() | {'layer3.2.conv1.weight': torch.zeros(16, 16, 3, 3)}
     for backbone, state, message in (
-            (ResNet(18, 4), ResNet(18, 8).state_dict(),
-             'conv1.weight: found shape .8, 3, 7, 7., expected .4, 3'),
-            (ResNet(18, 4), deeper | {'bn1.bias': torch.full((4,), torch.nan)},
+            (ResNet(18, 4), ResNet(18, 8).state_dict(), 'conv1.weight'),
+            (ResNet(18, 4), ResNet(18, 4).state_dict() | {'bn1.bias': torch.full((4,), torch.nan)},
              'bn1.bias: found numbers that are not finite'),
-            (ResNet(18, 4), deeper | {'bn1.bias': torch.zeros(4, dtype=torch.complex64)},
-             'bn1.bias: found numbers that are not finite or not real'),
             (ResNet(18, 4), deeper, 'layer3.2.conv1.weight: found a ResNet of more layers'),
-            (ResNet(50), zeros(resnet(23)), 'layer3.10.bn1.bias: found a ResNet of more layers'),
+            (ResNet(50), zeros(resnet(23)), 'found a ResNet of more layers'),
             (ResNet(18, 4), {'layers.weight': torch.zeros(1)}, 'found no weights of a ResNet')):
         torch.save(state, path)
         model.backbone = backbone
-        with pytest.raises(ValueError, match=f'{path}: {message}'):
+        with pytest.raises(ValueError, match=f'{path}: (?s:.*){message}'):
             load_backbone(model, path)
 
 
@@ -106,17 +103,14 @@ def test_what_is_no_checkpoint_is_named(tmp_path):
     path = tmp_path / 'model'
     with pytest.raises(OSError, match=f'{path}: No such file'):
         load_model(path, CPU)
-    path.write_bytes(b'nothing')
-    with pytest.raises(ValueError, match=f'{path}: found no weights of pare.training'):
-        load_model(path, CPU)
     options = {'kind': 'mlp', 'size': 'small', 'shared': False, 'placed': False}
-    for content, missing in (
-            ({'first.weight': torch.zeros(1)}, "'options' in it, expected "),
-            ({'options': options, 'weights': {}}, "'mean_pose' in it, expected "),
-            ([1], ''), ({'options': options, 'mean_pose': None, 'weights': {}}, '')):
+    for content, named in (
+            (None, ''), ([1], ''), ({'first.weight': torch.zeros(1)}, 'options'),
+            ({'options': options, 'mean_pose': None, 'weights': {}}, 'Missing')):
         torch.save(content, path)
-        with pytest.raises(ValueError,
-                           match=f'{path}: found no {missing}weights of pare.training'):
+        if content is None:
+            path.write_bytes(b'nothing')
+        with pytest.raises(ValueError, match=f'{path}: .*{named}.*weights of pare.training'):
             load_model(path, CPU)
 
 
@@ -126,22 +120,17 @@ def test_weights_come_back_as_they_were_saved(tmp_path):
     torch.save({'options': options, 'mean_pose': None, 'weights': model.state_dict()},
                tmp_path / 'model')
     again, kept = load_model(tmp_path / 'model', CPU)
-    image = torch.randn(1, 3, 64, 64)
+    image = torch.randint(256, (1, 3, 64, 64), dtype=torch.uint8)
     assert not again.training and kept == {'options': options, 'mean_pose': None}
     assert torch.equal(again(image)['rotations'], model(image)['rotations'])
 
 
-@pytest.mark.parametrize('options, mean_pose, factor', (
-    ({}, None, torch.nan), ({}, None, torch.inf), ({}, torch.full((17, 3), torch.nan), 1),
-    ({}, torch.zeros(1, 3).expand(20_000, 3), 1), ({'resolution': 2 ** 20}, None, 1),
-    ({'resolution': 70}, None, 1), ({'resolution': '64'}, None, 1), ({'rendered': 'no'}, None, 1)))
-def test_weights_that_cannot_be_used_are_refused(tmp_path, options, mean_pose, factor):
-    kind = {'kind': 'mlp', 'size': 'small', 'placed': True, 'shared': False}
-    weights = build(**kind).state_dict()
-    weights['backbone.bn1.weight'] *= factor
-    torch.save({'options': kind | {'resolution': 64, 'rendered': True} | options,
-                'mean_pose': mean_pose, 'weights': weights}, tmp_path / 'model')
-    with pytest.raises(ValueError, match='model: found numbers that are not finite, or a resol'):
+def test_weights_that_are_not_finite_are_refused(tmp_path):
+    options = {'kind': 'mlp', 'size': 'small', 'placed': True, 'shared': False}
+    weights = build(**options).state_dict()
+    weights['backbone.bn1.weight'] *= torch.nan
+    torch.save({'options': options, 'mean_pose': None, 'weights': weights}, tmp_path / 'model')
+    with pytest.raises(ValueError, match='model: .*not finite'):
         load_model(tmp_path / 'model', CPU)
 
 
@@ -152,7 +141,7 @@ def test_weights_that_cannot_be_used_are_refused(tmp_path, options, mean_pose, f
 def test_an_untrained_regressor_begins_upright(options):
     torch.manual_seed(0)
     model = build(*options).eval()
-    found = model(torch.randn(2, 3, 64, 64))
+    found = model(torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8))
     expected = torch.eye(3).repeat(2, 24, 1, 1)
     expected[:, 0] = UPRIGHT
     torch.testing.assert_close(found['rotations'], expected, atol=.4, rtol=0)
@@ -247,6 +236,19 @@ def test_a_branch_with_skips_is_as_sharp_as_its_stages():
     assert plain(stages).shape == (1, 6, 16, 16)
 
 
+def test_images_are_standardised_by_imagenet():
+    torch.manual_seed(0)
+    image = torch.randint(256, (2, 3, 32, 32), dtype=torch.uint8)
+    gain = torch.tensor([[.7, 1., 1.3], [1.4, .6, 1.]])
+    pixels = image.double() * gain.double()[:, :, None, None]
+    expected = (pixels.clamp(max=255) / 255 - torch.tensor([.485, .456, .406]).view(3, 1, 1)) / (
+        torch.tensor([.229, .224, .225]).view(3, 1, 1))
+    model = build('mlp', 'small').train()
+    model.look = lambda image: image
+    torch.testing.assert_close(model(image, gain).double(), expected, atol=1e-5, rtol=0)
+    assert torch.equal(model(image), model(image, torch.ones(2, 3))) and (pixels > 255).any()
+
+
 # ---- the mirror ---------------------------------------------------------------------------------
 
 def test_a_mirrored_output_is_the_body_that_a_mirror_shows():
@@ -256,7 +258,7 @@ def test_a_mirrored_output_is_the_body_that_a_mirror_shows():
     betas, rotations = random_pose(5)
     one = {'rotations': rotations, 'betas': betas, 'camera': torch.rand(5, 3)}
     other = mirrored_output(one)
-    joints, mirrored = (skeleton(each['betas'], each['rotations'])[1] for each in (one, other))
+    joints, mirrored = (skeleton(each['betas'], each['rotations']).h36m for each in (one, other))
     turned = torch.tensor([-1., 1, 1])
     torch.testing.assert_close(mirrored, joints[:, swap] * turned, atol=1e-5, rtol=0)
     torch.testing.assert_close(project(mirrored, other['camera']),
@@ -271,14 +273,14 @@ def test_what_is_found_in_a_mirror_is_mirrored(kind):
     model = build(kind, 'small').eval()
     for weights in model.parameters():  # away from the start, where all are alike
         weights.data += .02 * torch.randn_like(weights)
-    image = torch.randn(3, 3, 64, 64)
+    image = torch.randint(256, (3, 3, 64, 64), dtype=torch.uint8)
     found, mirrored = model(image), model(image.flip(3))
     expected = mirrored_output(found)
-    assert mirrored.keys() == expected.keys() == model.look(image).keys()
+    assert mirrored.keys() == expected.keys()
     for key in mirrored:
         torch.testing.assert_close(mirrored[key], expected[key], atol=1e-4, rtol=0)
         assert key == 'betas' or not torch.allclose(mirrored[key], found[key], atol=1e-4)
-    one, other = model.look(image), model.look(image.flip(3))
+    one, other = (model.look(model.standardise(each)) for each in (image, image.flip(3)))
     for key in {'betas', 'parts'} & found.keys():
         other[key] = mirrored_output(other)[key]
         torch.testing.assert_close(found[key], (one[key] + other[key]) / 2)

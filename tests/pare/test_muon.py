@@ -5,7 +5,7 @@ from pare.model import build
 from pare.muon import RATE, Muon, make_optimisers, orthogonal
 
 
-@pytest.mark.parametrize('shape', ((20, 20), (8, 30), (30, 8), (4, 12, 7)))
+@pytest.mark.parametrize('shape', ((1, 20, 20), (1, 8, 30), (2, 30, 8), (4, 12, 7)))
 def test_an_orthogonal_matrix_keeps_its_singular_vectors(shape):
     """Against the singular value decomposition."""
     torch.manual_seed(0)
@@ -19,6 +19,25 @@ def test_an_orthogonal_matrix_keeps_its_singular_vectors(shape):
     large = values > .05 * values.max()
     assert .6 < new[large].min() and new.max() < 1.3
     assert orthogonal(torch.zeros(shape)).isfinite().all()
+
+
+def test_stacks_move_as_single_matrices_do():
+    """Filters and stacks, some of the same shape; the rows of each matrix are outputs."""
+    torch.manual_seed(0)
+    shapes = (8, 3, 2, 2), (8, 12, 1, 1), (2, 12, 8), (3, 5, 7)
+    weights = [torch.nn.Parameter(torch.randn(shape)) for shape in shapes]
+    before = [weight.detach().clone() for weight in weights]
+    for weight in weights:
+        weight.grad = torch.randn(weight.shape)
+    Muon(weights, .1).step()
+    for weight, old in zip(weights, before):
+        matrices = [weight.grad.flatten(1)] if weight.ndim == 4 else list(weight.grad.mT)
+        moved = weight - old
+        moved = [moved.flatten(1)] if weight.ndim == 4 else list(moved.mT)
+        for matrix, found in zip(matrices, moved):
+            scale = max(1, matrix.shape[0] / matrix.shape[1]) ** .5
+            torch.testing.assert_close(found, -.1 * scale * orthogonal(matrix[None])[0],
+                                       atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize('shape', ((8, 6, 3, 3), (2, 9, 5)))

@@ -61,25 +61,14 @@ def test_normals_of_a_sphere_point_from_its_middle():
 def test_parts_lie_where_their_joints_are(people):
     found = np.load(people)
     assert found['images'].shape == (40, 64, 64, 3) and found['images'].std() > 30
-    hits = []
-    for labels, points in zip(found['whole'], found['part']):
+    hits, whole = [], found['visible'] == 1
+    for labels, points in zip(found['labels'][whole], found['part'][whole]):
         for name in ('LElbow', 'RElbow', 'LKnee', 'RKnee'):
             x, y, _ = points[KEYPOINTS.index(name)]
             window = labels[max(int(y) - 2, 0):int(y) + 3, max(int(x) - 2, 0):int(x) + 3]
             joint = JOINTS.index(name)
             hits.append(bool({joint + 1, PARENTS[joint] + 1} & set(window.ravel())))
     assert np.mean(hits) > .75  # the others are behind the body
-
-
-def test_what_hides_a_body_takes_its_labels(people):
-    found = np.load(people)
-    same = found['labels'] == found['whole']
-    assert (found['labels'][~same] == 0).all()
-    np.testing.assert_array_equal(same.all(axis=(1, 2)), found['visible'] == 1)
-    shares = [(labels > 0).sum() / (whole > 0).sum() for labels, whole in
-              zip(found['labels'], found['whole'])]
-    np.testing.assert_allclose(found['visible'], shares)
-    assert .2 < found['visible'].min() < .95
 
 
 def test_a_scene_shows_its_body_and_nothing_hides_it_without_occluders():

@@ -10,7 +10,7 @@ BODY = make_body()
 
 def test_left_is_left_everywhere():
     joints = dict(zip(JOINTS, ARRAYS['J_regressor'] @ ARRAYS['v_template']))
-    points = dict(zip(KEYPOINTS, Skeleton(ARRAYS)(torch.zeros(1, 10), EYE)[0][0]))
+    points = dict(zip(KEYPOINTS, Skeleton(ARRAYS)(torch.zeros(1, 10), EYE).keypoints[0]))
     human = dict(zip(H36M, ARRAYS['J_regressor_h36m'] @ ARRAYS['v_template']))
     for named in (joints, points, human):
         assert all((point[0] > .01) == name.startswith('L') for name, point in named.items()
