@@ -18,7 +18,8 @@ from common.axes import as_camera, check_root, some_rows, wrong_distance
 from common.command import Parser, add_device, bounded, exit_status, keep_inputs, pick_device
 from common.detector import from_array, read_people
 from common.files import atomic
-from common.photo import describe, lift_people, save_people
+from common.photo import (describe, lift_people, read_picture, save_people, smooth,
+                          to_pixels)
 from common.skeleton import BONES, JOINTS, find_bones
 from common.states import load_tensors
 from data import TEST_FILE, load, make_people
@@ -172,22 +173,39 @@ def lift_photo(args: argparse.Namespace) -> None:
         raise ValueError(f'{args.model}: found weights for {model.mean_2d.numel() // 2} joints, '
                          f'expected {len(JOINTS)}')
     people = read_people(args.keypoints)
-    focal = args.focal or math.hypot(*args.image_size)
+    picture, film = read_picture(args.image) if args.image else (None, None)
+    size = args.image_size or picture.shape[1::-1]
+    focal, centre = args.focal or film or math.hypot(*size), args.centre or np.divide(size, 2)
+    if args.fps and len(set(people.frames)) < len(people.frames):
+        raise ValueError(f'--fps: found several people in a frame of {args.keypoints}, expected '
+                         f'one person')
     try:
-        found = lift_people(model, people.points, args.image_size, focal, args.height, args.centre)
+        found = lift_people(model, people.points, size, focal, args.height, centre)
     except ValueError as error:
         raise ValueError(f'{args.keypoints}: {error}') from error
-    describe(people, found, args.image_size, focal)
+    describe(people, found, size, focal)
+    if args.fps:
+        found['joint_3d'], found['root'] = smooth(found['joint_3d']), smooth(found['root'])
     args.plots.mkdir(parents=True, exist_ok=True)
     if args.predict:
         save_people(args.predict, people, found, metres=args.height is not None)
+    draw_photo(args, found, picture, focal, centre)
+    print_written(args)
+
+
+def draw_photo(args: argparse.Namespace, found: dict, picture, focal: float, centre) -> None:
+    """Draw what `lift_people` found; people are named by their row."""
     rows, shown, lifted = np.flatnonzero(found['kept']), found['shown'], found['lifted']
     charts.draw_gallery([(f'person {rows[row]}', shown[row], None, lifted[row])
                          for row in dict.fromkeys((0, len(rows) // 2, len(rows) - 1))],
                         BONES, JOINTS, args.plots / 'gallery.png')
+    if picture is not None:
+        joints = np.concatenate([found['joint_3d'], found['root'][:, None]], axis=1)[rows]
+        charts.draw_people(picture, to_pixels(joints, focal, centre), joints, rows, BONES, JOINTS,
+                           'm' if args.height else 'root of each person at 1',
+                           args.plots / 'people.png')
     if args.animate:
-        charts.animate(shown, lifted, BONES, JOINTS, args.animate)
-    print_written(args)
+        charts.animate(shown, lifted, BONES, JOINTS, args.animate, args.fps)
 
 
 def lift_keypoints(points, image_size, focal: float | None = None,
@@ -217,14 +235,17 @@ def make_parser() -> Parser:
            help='dictionary with joint_2d_1, and to score it joint_3d')
     source('--keypoints', type=Path, metavar='FILE',
            help='points of COCO, BODY_25 or MediaPipe in pixels, .json or .npy')
+    option('--image', type=Path, metavar='FILE', help='the photograph of --keypoints, to draw on')
     option('--image-size', type=bounded(int, 1), nargs=2, metavar=('W', 'H'),
-           help='of --keypoints, in pixels')
+           help='of --keypoints, in pixels; default: of --image')
     option('--focal', type=bounded(float, 1), metavar='F',
-           help='of --keypoints, in pixels; without it the diagonal of the picture')
+           help='of --keypoints, in pixels; default: from EXIF of --image, else the diagonal')
     option('--centre', type=float, nargs=2, metavar=('CX', 'CY'),
            help='of --keypoints, the principal point in pixels, for a crop; else the middle')
     option('--height', type=bounded(float, .3, 3), metavar='M',
            help='of --keypoints, of each person in metres; without it the unit is the distance')
+    option('--fps', type=bounded(float, 1, 1000), metavar='N', help='the rows of --keypoints are '
+           'frames of one person: joints are smoothed, --animate is a film')
     option('--predict', type=Path, metavar='OUT.npy', help='save the lifted joints (N, J, 3)')
     option('--animate', type=Path, metavar='OUT.gif', help='draw a turning skeleton')
     option('--plots', type=Path, default='plots', metavar='FOLDER', help='folder for the charts')
@@ -234,20 +255,22 @@ def make_parser() -> Parser:
 
 def check_options(args: argparse.Namespace) -> None:
     """Raise ValueError for options that do not go together."""
-    keep_inputs({'MODEL': args.model, '--data': args.data, '--keypoints': args.keypoints},
-                {'--predict': args.predict, '--animate': args.animate})
+    keep_inputs({'MODEL': args.model, '--data': args.data, '--keypoints': args.keypoints,
+                 '--image': args.image},
+                {'--predict': args.predict, '--animate': args.animate,
+                 'the picture in --plots': args.plots / 'people.png'})
     for name, suffixes in (('predict', ['.npy'] + ['.json'] * bool(args.keypoints)),
                            ('animate', ['.gif'])):
         path = getattr(args, name)
         if path and path.suffix not in suffixes:
             raise ValueError(f'--{name}: found {path}, expected a name that ends in '
                              f'{" or ".join(suffixes)}')
-    for name in ('image_size', 'focal', 'centre', 'height'):
+    for name in ('image', 'image_size', 'focal', 'centre', 'height', 'fps'):
         if getattr(args, name) and not args.keypoints:
             raise ValueError(f'--{name.replace("_", "-")}: found no --keypoints, expected both')
-    if args.keypoints and not args.image_size:
+    if args.keypoints and not (args.image_size or args.image):
         raise ValueError('--keypoints: found no --image-size, expected width and height in pixels')
-    if args.focal and args.focal < max(args.image_size) / 4:
+    if args.focal and args.image_size and args.focal < max(args.image_size) / 4:
         raise ValueError(f'--focal: found {args.focal:g}, expected pixels; if it is in mm on 35 mm '
                          f'film, it is {args.focal * max(args.image_size) / 36:.0f} pixels')
 

@@ -161,6 +161,37 @@ def draw_gallery(rows, bones, names, path) -> None:
     save_figure(figure, path)
 
 
+def draw_people(picture, pixels: np.ndarray, joint_3d: np.ndarray, labels, bones, names, unit: str,
+                path) -> None:
+    """Draw M people over a picture (H, W, 3) and in place, from the side and from above.
+
+    pixels (M, J + 1, 2) and joints (M, J + 1, 3) in the frame of the camera, the root last; labels
+    (M,) are numbers.
+    """
+    figure, colours = new_figure(11, 4.6), bone_colours(bones, names)
+    over, side, above = figure.subplots(1, 3, width_ratios=(1.4, 1, 1))
+    over.imshow(picture)
+    right, up, depth = joint_3d[..., 0], joint_3d[..., 1], -joint_3d[..., 2]
+    for number, places in enumerate(pixels):
+        _draw_bones(over, places, bones, colours, linewidth=2)
+        _draw_bones(side, np.stack([depth, up], axis=-1)[number], bones, colours, linewidth=2)
+        _draw_bones(above, np.stack([right, depth], axis=-1)[number], bones, colours, linewidth=2)
+        for ax, place in ((over, (places[:, 0].mean(), places[:, 1].min())),
+                          (side, (depth[number].mean(), up[number].max())),
+                          (above, (right[number].mean(), depth[number].max()))):
+            ax.annotate(str(labels[number]), place, (0, 4), textcoords='offset points',
+                        ha='center', fontsize=9)
+    over.set_axis_off()
+    tidy(over, 'people by number')
+    tidy(side, 'from the side', f'depth ({unit})', f'height ({unit})')
+    tidy(above, 'from above, the camera at the origin', f'right ({unit})', f'depth ({unit})')
+    above.plot(0, 0, '^', color='black')
+    for ax in (side, above):
+        ax.margins(.15)
+        ax.set_aspect('equal', adjustable='datalim')
+    save_figure(figure, path)
+
+
 def draw_joints(joint_2d: np.ndarray, bones, names, path) -> None:
     """Draw joints (J + 1, 2), the root last, with their numbers and `names`."""
     figure = new_figure(4.6, 5)
@@ -178,14 +209,18 @@ def draw_joints(joint_2d: np.ndarray, bones, names, path) -> None:
     save_figure(figure, path)
 
 
-def animate(joint_2d: np.ndarray, joint_3d: np.ndarray, bones, names, path) -> None:
+def animate(joint_2d: np.ndarray, joint_3d: np.ndarray, bones, names, path,
+            fps: float | None = None) -> None:
     """Write a GIF of 2D input (N, J, 2) and skeletons (N, J, 3) that turn once about the vertical.
 
-    N is 1, or the length of a sequence; the GIF has TURN pictures of it.
+    Without `fps` it has TURN pictures of a pose or a sequence. With it the N poses are a film of
+    true length, of at most 12 pictures a second.
     """
     joint_2d = np.pad(joint_2d, ((0, 0), (0, 1), (0, 0)))  # the root, last, is in the middle
     pose = np.pad(joint_3d - (0, 0, -1), ((0, 0), (0, 1), (0, 0)))[..., [0, 2, 1]] * (1, -1, 1)
-    shown = np.linspace(0, len(pose) - 1, TURN).round().astype(int)
+    rate = min(fps or 12, 12)
+    n_pictures = max(round(len(pose) / fps * rate), 1) if fps else TURN
+    shown = np.linspace(0, len(pose) - 1, n_pictures).round().astype(int)
     figure, colours = Figure(figsize=(4.8, 2.8), dpi=80), bone_colours(bones, names)
     image = figure.add_axes((0, 0, .42, 1), aspect='equal')
     scene = figure.add_axes((.38, -.1, .66, 1.2), projection='3d')
@@ -200,11 +235,11 @@ def animate(joint_2d: np.ndarray, joint_3d: np.ndarray, bones, names, path) -> N
             ax.set_axis_off()
         image.plot(*joint_2d[row, :-1].T, '.', color='black')
         scene.set_box_aspect((1, 1, 1), zoom=1.4)
-        scene.view_init(10, 360 * picture / TURN - 90)  # from the camera first
+        scene.view_init(10, 360 * picture / n_pictures - 90)  # from the camera first
 
     with TemporaryDirectory() as folder:
         film = Path(folder, 'a.gif')
-        FuncAnimation(figure, draw, TURN).save(film, PillowWriter(fps=12))
+        FuncAnimation(figure, draw, n_pictures).save(film, PillowWriter(fps=rate))
         with atomic(path) as file:
             file.write(film.read_bytes())
 

@@ -83,7 +83,7 @@ def read(path: Path):
         raise type(error)(f'{path}: {error.strerror}, expected points of a detector') from error
     except (ValueError, RecursionError, EOFError) as error:
         raise ValueError(f'found no readable .json or .npy ({error})') from error
-    if not isinstance(found, np.ndarray) or found.dtype.kind not in 'iuf' or found.ndim not in (2, 3):
+    if not (isinstance(found, np.ndarray) and found.dtype.kind in 'iuf' and found.ndim in (2, 3)):
         raise ValueError(f'found {getattr(found, "shape", "an archive of several arrays")}, '
                          f'expected one array (N, K, 2 or 3), saved by np.save')
     return found

@@ -29,7 +29,8 @@ def atomic(path, mode: str = 'wb', **options):
             yield file
         temporary.replace(target)
     except OSError as error:
-        raise type(error)(f'{path}: {error.strerror or error}; the old file is unchanged') from error
+        reason = error.strerror or error
+        raise type(error)(f'{path}: {reason}; the old file is unchanged') from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -31,9 +31,9 @@ def joints_of(points: np.ndarray) -> np.ndarray:
     return POINT_WEIGHTS.astype(points.dtype) @ points
 
 
-# Annotators of COCO put joints elsewhere than motion capture does. Heights over stature: COCO's from
-# the regressor of anny 0.6.2 (Bregier et al., arXiv 2511.03589) on its default body; the lab's from
-# LENGTHS of common/people.py and Winter, 2009. MediaPipe and OpenPose learnt from such annotations.
+# Annotators of COCO put joints elsewhere than motion capture does, and so do detectors that learnt
+# from them. Heights over stature: COCO's from the regressor of anny 0.6.2 (Bregier et al., arXiv
+# 2511.03589) on its default body; the lab's from LENGTHS of common/people.py and Winter, 2009.
 HEIGHTS = {'Ankle': (.055, .039), 'Knee': (.265, .285), 'Hip': (.510, .530),
            'Shoulder': (.812, .790)}  # a detector's, the lab's
 # distance between left and right, the lab's (the mean of its two ways to place joints) over a
@@ -42,7 +42,7 @@ HIPS_WIDE, SHOULDERS_WIDE = .765, .886
 
 
 def _limb_map() -> np.ndarray:
-    """Return the matrix (12, 12) from a detector's limb points, as in LIMBS, to the lab's joints."""
+    """Return the matrix (12, 12) from a detector's limb points to the lab's, as in LIMBS."""
     each = dict(zip(POINTS[3:], np.eye(12)))
     theirs, ours = ({name: height[k] for name, height in HEIGHTS.items()} for k in (0, 1))
     rows = dict(each)  # wrists and elbows stay

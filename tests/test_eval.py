@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from common import charts
 from common.camera import project
@@ -319,6 +320,34 @@ def test_points_are_lifted_from_python_as_by_the_command(folder, shipped):
     joints, filled_in = lift_keypoints(person_of(COCO), (1920, 1080), height=1.75)
     np.testing.assert_allclose(joints, np.load('out.npy'), rtol=1e-5)
     assert filled_in.shape == (1, 15) and not filled_in.any()
+
+
+def test_a_photograph_is_drawn_on_and_gives_size_and_focal_length(folder, shipped, capsys):
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0xA405] = 27
+    Image.new('RGB', (1920, 1080)).save('a.jpg', exif=exif)
+    np.save('a.npy', np.stack([person_of(COCO)] * 2))
+    main([str(shipped), *CPU, '--keypoints', 'a.npy', '--image', 'a.jpg'])
+    assert '2 people of COCO, focal length 1440 pixels' in capsys.readouterr().out
+    assert Path('plots/people.png').exists()
+
+
+def test_frames_are_smoothed_and_filmed_at_true_length(folder, shipped, fails):
+    person, rng = person_of(COCO), np.random.default_rng(0)
+    frames = np.stack([person] * 60)
+    frames[..., :2] += rng.normal(0, 3, (60, 17, 2))
+    np.save('a.npy', frames)
+    jitter = []
+    for fps in ((), ('--fps', '30')):
+        main([str(shipped), *CPU, '--keypoints', 'a.npy', *SIZE, '--predict', 'out.npy',
+              '--animate', 'out.gif', *fps])
+        jitter.append(np.abs(np.diff(np.load('out.npy'), 2, axis=0)).mean())
+    assert jitter[1] < .2 * jitter[0]
+    with Image.open('out.gif') as film:
+        assert film.n_frames == 24  # of 2 seconds, 12 pictures each
+    person = {'image_id': 1, 'keypoints': person.ravel().tolist()}
+    Path('a.json').write_text(json.dumps([person, person]))
+    assert '--fps' in fails(main, str(shipped), *CPU, '--keypoints', 'a.json', *SIZE, '--fps', '30')
 
 
 def test_points_outside_of_the_picture_get_a_warning(folder, capsys):

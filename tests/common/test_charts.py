@@ -61,3 +61,12 @@ def test_a_film_turns_and_a_file_that_cannot_be_written_is_named(tmp_path, monke
         assert film.n_frames == 3
     with pytest.raises(OSError, match='none/a.gif'):
         charts.animate(*pose, tmp_path / 'none/a.gif')
+
+
+def test_people_in_place(tmp_path):
+    joints = np.pad(POSES['joint_3d'][:3], ((0, 0), (0, 1), (0, 0)))
+    joints[:, -1, 2] = -1
+    pixels = 100 * joints[..., :2] * (1, -1) + 100
+    charts.draw_people(np.zeros((200, 200, 3), np.uint8), pixels, joints, [0, 2, 5], BONES, JOINTS,
+                       'm', tmp_path / 'a.png')
+    assert_drawn(tmp_path / 'a.png', 11)

@@ -56,7 +56,8 @@ JSON = {
     'AlphaPose': [{'image_id': '7.jpg', 'keypoints': flat(COCO_17), 'box': [1, 2, 3, 4]}],
     'Halpe': [{'image_id': '7.jpg', 'keypoints': flat(HALPE), 'idx': 1}],
     'Halpe 136': [{'image_id': '7.jpg', 'keypoints': flat(HALPE_136)}],
-    'WholeBody': [mmpose(WHOLEBODY)], 'MMPose': [mmpose(COCO_17)], 'MMPose images': [[mmpose(COCO_17)]],
+    'WholeBody': [mmpose(WHOLEBODY)], 'MMPose': [mmpose(COCO_17)],
+    'MMPose images': [[mmpose(COCO_17)]],
     'MMPose video': [{'frame_id': 7, 'instances': [mmpose(COCO_17)]}],
     'MMPose demo': {'meta_info': {}, 'instance_info': [{'frame_id': 7,
                                                         'instances': [mmpose(COCO_17)]}]},
@@ -135,7 +136,8 @@ def human36m():
 
 @pytest.mark.parametrize('name, content, words', (
     ('a.json', '[1, 2', 'no readable'), ('a.json', '[' * 100_000, 'no readable'),
-    ('a.json', '[]', 'anyone'), ('a.json', '7', 'no people'), ('a.json', '{"people": []}', 'anyone'),
+    ('a.json', '[]', 'anyone'), ('a.json', '7', 'no people'),
+    ('a.json', '{"people": []}', 'anyone'),
     ('a.json', '[{"keypoints": [1, 2, 3]}]', '3 numbers'),
     ('a.json', json.dumps([{'keypoints': 51 * ['a']}]), 'no numbers'),
     ('a.json', json.dumps({'people': [{'pose_keypoints_2d': 57 * [3]}]}), '57 numbers'),

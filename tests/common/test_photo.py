@@ -2,13 +2,14 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from common.camera import ROOT, project, smallest_rotation
 from common.people import random_lengths, sample
 from common.detector import from_array
 from common.photo import (FEWEST, SIZE, TALL, extent, fill_in, find_root, lift_people,
-                          lift_points, visible)
-from common.skeleton import JOINTS, POINTS, bone_sum, joints_of, to_lab
+                          lift_points, read_picture, smooth, to_pixels, visible)
+from common.skeleton import JOINTS, LIMBS, POINTS, bone_sum, joints_of, to_lab
 from conftest import COCO, person_of
 from eval import load_model
 from metrics import cal_n_mpjpe
@@ -153,3 +154,35 @@ def test_the_principal_point_moves_with_a_crop(model):
     whole = lift_people(model, person, (1920, 1080), 1500)
     crop = lift_people(model, person - [600, 200, 0], (800, 800), 1500, centre=(360, 340))
     np.testing.assert_allclose(crop['joint_3d'], whole['joint_3d'], atol=1e-9)
+
+
+def test_a_pictures_exif_tells_its_focal_length_and_turn(tmp_path):
+    exif = Image.Exif()
+    exif[0x112] = 6  # seen after a quarter turn
+    exif.get_ifd(0x8769)[0xA405] = 28  # FocalLengthIn35mmFilm
+    Image.new('RGB', (120, 90)).save(tmp_path / 'a.jpg', exif=exif)
+    picture, focal = read_picture(tmp_path / 'a.jpg')
+    assert picture.shape == (120, 90, 3) and focal == pytest.approx(28 / 36 * 120)
+    Image.new('RGB', (120, 90)).save(tmp_path / 'b.png')
+    assert read_picture(tmp_path / 'b.png')[1] is None
+    (tmp_path / 'c.jpg').write_text('no picture')
+    with pytest.raises(ValueError, match='c.jpg: '):
+        read_picture(tmp_path / 'c.jpg')
+
+
+def test_frames_are_averaged_as_a_slow_loop_does_it():
+    joints = np.random.default_rng(0).normal(size=(30, 15, 3))
+    joints[[3, *range(20, 30)]] = np.nan
+    found = smooth(joints, window=5)
+    for frame in range(30):
+        known = [joints[other] for other in range(max(frame - 2, 0), min(frame + 3, 30))
+                 if np.isfinite(joints[other]).all()]
+        expected = np.mean(known, axis=0) if known else np.full((15, 3), np.nan)
+        np.testing.assert_allclose(found[frame], expected)
+
+
+def test_pixels_are_where_the_camera_shows_the_joints(model):
+    person = from_array(person_of(COCO))
+    people = lift_people(model, person, (1920, 1080), 1500)
+    pixels = to_pixels(people['joint_3d'], 1500, (960, 540))
+    assert np.linalg.norm(pixels[0, LIMBS] - person[0, 3:, :2], axis=1).max() < 20
