@@ -1,4 +1,4 @@
-"""The lab's dictionaries of joints: load and check them, find their camera, prepare two views.
+"""The lab's dictionary of joints: load and check it, split it, find its camera.
 
 The frame and the keys are those of common/camera.py and README.md: the camera is at the origin and
 looks down -z, y is up, and the root of the skeleton is at (0, 0, -1).
@@ -9,7 +9,7 @@ import numpy as np
 
 from common.axes import check_root, find_focal, some_rows, wrong_distance, wrong_people
 from common.camera import project, spread
-from common.files import numbers, one_line, save_pickle
+from common.files import errors_of, numbers, save_pickle
 from common.people import sample
 from common.pickles import read_pickle
 
@@ -18,6 +18,7 @@ WEAK_FILE = 'data_train.pkl'
 LAB_FILES = (TRAIN_FILE, TEST_FILE, WEAK_FILE, 'data_test.pkl')
 N_TRAIN, N_TEST = 32_000, 5_000  # synthetic poses
 
+# numbers of a joint or of a sample; joint_2d_1 comes first
 WIDTHS = {'joint_2d_1': 2, 'joint_2d_2': 2, 'joint_3d': 3, 'joint_detected': 3, 'rot': 9,
           'transl': 3, 'focal_len_1': 2, 'focal_len_2': 2}
 SUPERVISED = ('joint_2d_1', 'joint_3d')
@@ -34,18 +35,19 @@ def load(path, need=SUPERVISED) -> dict[str, np.ndarray]:
     found and what was expected.
     """
     raw = read_pickle(path)
-    try:
+    with errors_of(path):
         return check(raw, need)
-    except ValueError as error:
-        raise ValueError(f'{path}: {one_line(error)}') from error
 
 
 def check(raw: dict, need) -> dict[str, np.ndarray]:
     """Check a dictionary as `load` does; raises ValueError without the file's name."""
     for key in need:
         if key not in raw:
-            hint = '; two views are learnt from with --weak' * (
-                key == 'joint_3d' and {'rot', 'transl'} <= set(raw))
+            hint = ''
+            if key == 'joint_3d' and {'rot', 'transl'} <= set(raw):
+                hint = '; two views are learnt from with --weak'
+            elif key.startswith('focal_len'):
+                hint = '; --focal gives it'
             raise ValueError(f'key {key} is missing: found {", ".join(map(str, raw)) or "none"}, '
                              f'expected {", ".join(need)}{hint}')
     data = {}
@@ -72,7 +74,7 @@ def check(raw: dict, need) -> dict[str, np.ndarray]:
         bad |= np.linalg.det(rot) < 0
         if bad.any():
             raise ValueError(f'key rot: found no rotation in row {bad.argmax()}, expected '
-                             f'R R^T = 1 and det R = 1')
+                             f'R R^T = I and det R = 1')
     return data
 
 
@@ -112,7 +114,8 @@ def split_blocks(data: dict) -> tuple[dict, dict]:
         raise ValueError(f'found {n_samples} samples, expected at least 3: two to train on and '
                          f'one to validate')
     n_blocks, every = min(n_samples, 100), min(n_samples, 20)
-    held_out = np.arange(n_samples) * n_blocks // n_samples % every == every // 2
+    block = np.arange(n_samples) * n_blocks // n_samples  # of each sample
+    held_out = block % every == every // 2
     return tuple({key: array[rows] for key, array in data.items()}
                  for rows in (~held_out, held_out))
 
@@ -124,13 +127,13 @@ def find_camera(data: dict) -> tuple[dict, str]:
 
     Takes arrays of `load` or of `prepare_views`. Sets signed focal_len_1 and adds the `residual`
     (N, J, 2) that the camera leaves of joint_2d_1. Drops samples whose root is not at distance
-    about 1, and those whose residual exceeds half the spread of the points, if either are at most
-    5 %. If there are more of the latter, no camera explains the points and there is no `residual`.
-    Raises ValueError as `check_root` does, for more of the former, and for people who are upside
-    down or mirrored.
+    about 1. Drops samples whose residual exceeds half the spread of the points, unless they are
+    more than 5 %: then no camera explains the points, and there is no `residual`. Raises ValueError
+    as `check_root` does, if the root is wrong in more than 5 %, and for people who are upside down
+    or mirrored.
     """
     joint_3d, joint_2d = data.get('triangulated', data.get('joint_3d')), data['joint_2d_1']
-    with np.errstate(all='ignore'):  # joints in the plane of the camera, points at 1e20
+    with np.errstate(all='ignore'):  # bad samples overflow or divide by 0; they are dropped
         check_root(joint_3d)
         if 'triangulated' not in data:
             data = data | {'focal_len_1': find_focal(data)}

@@ -17,16 +17,16 @@ from common import charts
 from common.axes import as_camera, check_root, some_rows, wrong_distance
 from common.command import Parser, add_device, bounded, exit_status, keep_inputs, pick_device
 from common.detector import from_array, read_people
-from common.files import atomic
+from common.files import errors_of, save_array
 from common.photo import (describe, lift_people, read_picture, save_people, smooth,
                           to_pixels)
 from common.skeleton import BONES, JOINTS, find_bones
 from common.states import load_tensors
 from data import TEST_FILE, load, make_people
-from metrics import cal_joint_error, cal_mpjpe, cal_n_mpjpe, cal_pa_mpjpe, cal_pck
+from metrics import cal_n_mpjpe, cal_pa_mpjpe, cal_pck
 from model import LiftModel
 
-SOME = 10_000  # poses that are scored at once, and that are enough to find the signs of the axes
+SOME = 10_000  # poses that are aligned at once, and that are enough for a warning
 FAR = 3.       # standard deviations from the training's 2D joints that call for a warning
 
 
@@ -36,39 +36,39 @@ def load_model(path, device='cpu') -> LiftModel:
     Raises OSError for a file that cannot be opened, ValueError for anything but such weights.
     """
     state = load_tensors(path, 'the state_dict of a LiftModel')
-    for key in ('model_state_dict', 'state_dict', 'parts', 'model'):  # as others wrap it, and we do
+    for key in ('model_state_dict', 'state_dict', 'parts', 'model'):  # of others, and our states
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
-    try:
+    with errors_of(path):
         return LiftModel.from_state_dict(state).to(device).eval()
-    except ValueError as error:
-        raise ValueError(f'{path}: {error}') from error
 
 
 # ---- the score ----------------------------------------------------------------------------------
 
-def score(args: argparse.Namespace) -> None:
+def score_file(args: argparse.Namespace) -> None:
     """Lift the poses of a file; save, draw and score them."""
     device = pick_device(args.device)
     model = load_model(args.model, device)
     if args.data == Path(TEST_FILE):
         make_people()
-    poses = read_poses(args.data, model, args.model)
-    joint_2d, truth = poses['joint_2d_1'], poses.get('joint_3d')
+    data = read_data(args.data, model, args.model)
+    joint_2d, truth = data['joint_2d_1'], data.get('joint_3d')
     warn_if_far(joint_2d, model)
     args.plots.mkdir(parents=True, exist_ok=True)
     predicted = model.lift(torch.from_numpy(joint_2d).to(device)).cpu().numpy()
-    save_joints(predicted, args.predict)
+    if args.predict:
+        save_array(args.predict, predicted)
 
+    # bones as those of the lab mean joints in the order of the lab
     bones = find_bones(predicted if truth is None else truth, known=BONES)
     names = JOINTS if bones == BONES else None
     labels = names or [f'joint {number}' for number in range(predicted.shape[1])]
     if truth is None:
         rows = {f'pose {row}': row for row in (0, len(predicted) // 2, len(predicted) - 1)}
     else:
-        distances = [(one - other).norm(dim=-1) for one, other in in_parts(predicted, truth)]
-        rows = draw_errors(torch.cat(distances).numpy(), labels, args.plots)
-    upright = joint_2d * np.sign(model.inverse_focal.cpu().numpy() + 1e-9)  # y up, as joint_3d
+        distances = cal_distances(predicted, truth)
+        rows = draw_errors(distances, labels, args.plots)
+    upright = joint_2d * np.where(model.inverse_focal.cpu().numpy() < 0, -1, 1)  # y up
     gallery = [(title, upright[row], None if truth is None else truth[row], predicted[row])
                for title, row in rows.items()]
     charts.draw_gallery(gallery, bones, names, args.plots / 'gallery.png')
@@ -77,28 +77,26 @@ def score(args: argparse.Namespace) -> None:
     if truth is None:
         print(f'{args.data}: no joint_3d, so {len(predicted):,} poses were lifted without a score')
     else:
-        report(predicted, truth, labels)
+        report(predicted, truth, distances, labels)
     print_written(args)
 
 
-def read_poses(path: Path, model: LiftModel, weights: Path) -> dict[str, np.ndarray]:
-    """Load joint_2d_1, as the model's camera shows it, and, if there is one, joint_3d.
+def read_data(path: Path, model: LiftModel, weights: Path) -> dict[str, np.ndarray]:
+    """Load joint_2d_1, scaled to the model's focal lengths, and, if there is one, joint_3d.
 
     Raises ValueError for poses that the model cannot lift or that cannot be scored.
     """
-    poses, n_joints = load(path, need=('joint_2d_1',)), model.mean_2d.numel() // 2
-    if poses['joint_2d_1'].shape[1] != n_joints:
-        raise ValueError(f'{path}: key joint_2d_1: found {poses["joint_2d_1"].shape[1]} joints, '
-                         f'expected {n_joints} as in {weights}')
-    try:
-        if 'joint_3d' in poses:
-            check_root(poses['joint_3d'])
-    except ValueError as error:
-        raise ValueError(f'{path}: {error}') from error
+    data = load(path, need=('joint_2d_1',))
+    with errors_of(path):
+        if data['joint_2d_1'].shape[1] != model.n_joints:
+            raise ValueError(f'key joint_2d_1: found {data["joint_2d_1"].shape[1]} joints, '
+                             f'expected {model.n_joints} as in {weights}')
+        if 'joint_3d' in data:
+            check_root(data['joint_3d'])
     inverse_focal = model.inverse_focal.cpu().numpy()
-    if inverse_focal.all() and np.abs(inverse_focal).max() > .1:  # the model knows a camera
-        poses['joint_2d_1'] = as_camera(poses, 1 / inverse_focal)
-    return poses
+    if (np.abs(inverse_focal) > .1).all():  # else no camera explained the training
+        data['joint_2d_1'] = as_camera(data, 1 / inverse_focal)
+    return data
 
 
 def warn_if_far(joint_2d: np.ndarray, model: LiftModel) -> None:
@@ -107,40 +105,40 @@ def warn_if_far(joint_2d: np.ndarray, model: LiftModel) -> None:
     deviation = ((some - model.mean_2d.cpu()) / model.std_2d.cpu()).square().mean().sqrt()
     if deviation > FAR:
         print(f'warning: the 2D joints lie {deviation:.1f} standard deviations from those of the '
-              f'training, expected about 1; are they pixels, is y down, or the order of joints '
-              f'another?', file=sys.stderr)
+              f'training, expected about 1; are they in pixels, does y point down, or is the order '
+              f'of joints another?', file=sys.stderr)
 
 
-def in_parts(predicted: np.ndarray, truth: np.ndarray):
-    """Pair up SOME poses at a time, so that the metrics need little memory."""
-    return zip(*(torch.from_numpy(poses).split(SOME) for poses in (predicted, truth)))
+def cal_distances(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Return the distance of each joint (N, J), with little memory."""
+    return np.concatenate([np.linalg.norm(predicted[rows:rows + SOME] - truth[rows:rows + SOME],
+                                          axis=2) for rows in range(0, len(truth), SOME)])
 
 
-def report(predicted: np.ndarray, truth: np.ndarray, labels) -> None:
-    """Print the errors of poses (N, J, 3)."""
-    def mean(metric):
-        return sum(len(one) / len(truth) * metric(one, other).double()
-                   for one, other in in_parts(predicted, truth))
+def report(predicted: np.ndarray, truth: np.ndarray, distances: np.ndarray, labels) -> None:
+    """Print the errors of poses (N, J, 3), whose joints are off by distances (N, J)."""
+    def aligned(metric):  # in parts, since alignments take much memory
+        parts = zip(*(torch.from_numpy(poses).split(SOME) for poses in (predicted, truth)))
+        return torch.cat([metric(*part, avg=False).double() for part in parts]).mean()
 
-    mpjpe, curve = mean(cal_mpjpe), mean(lambda *poses: cal_pck(*poses)[0])
-    auc = mean(lambda *poses: cal_pck(*poses)[1])
+    mpjpe, (curve, auc) = distances.mean(dtype=float), cal_pck(predicted, truth)
     print(f'''MPJPE {mpjpe:.5f}
 {len(truth):,} poses of {len(labels)} joints without the root; unit: distance from camera to root
 
 MPJPE     {mpjpe:.5f}  nothing aligned
-N-MPJPE   {mean(cal_n_mpjpe):.5f}  scale aligned
-PA-MPJPE  {mean(cal_pa_mpjpe):.5f}  rotation, scale and position aligned
+N-MPJPE   {aligned(cal_n_mpjpe):.5f}  scale aligned
+PA-MPJPE  {aligned(cal_pa_mpjpe):.5f}  rotation, scale and position aligned
 PCK       {100 * curve[-1]:6.2f}%  of joints within 0.03 (150 mm at 5 m)
 AUC       {100 * auc:6.2f}%  under the PCK curve from 0 to 0.03
 
 joint      mean error''')
-    for label, error in zip(labels, mean(cal_joint_error)):
+    for label, error in zip(labels, distances.mean(axis=0, dtype=float)):
         print(f'{label:9}  {error:.5f}')
-    wrong = np.flatnonzero(wrong_distance(truth))
-    if len(wrong):
-        good = np.delete(predicted, wrong, axis=0), np.delete(truth, wrong, axis=0)
-        print(f'\nMPJPE {cal_mpjpe(*good):.5f} without rows {some_rows(wrong)} ({len(wrong)} in '
-              f'all): their root is not at distance about 1')
+    wrong = wrong_distance(truth)
+    if wrong.any() and not wrong.all():
+        print(f'\nMPJPE {distances[~wrong].mean():.5f} without rows '
+              f'{some_rows(np.flatnonzero(wrong))} ({wrong.sum()} in all): their root is not at '
+              f'distance about 1')
 
 
 def draw_errors(joints: np.ndarray, labels, folder: Path) -> dict[str, int]:
@@ -153,12 +151,6 @@ def draw_errors(joints: np.ndarray, labels, folder: Path) -> dict[str, int]:
     return {f'{title}, error {error[row]:.4f}': row for title, row in rows.items()}
 
 
-def save_joints(joint_3d: np.ndarray, path: Path | None) -> None:
-    if path:
-        with atomic(path) as file:
-            np.save(file, joint_3d.astype(np.float32))
-
-
 def print_written(args: argparse.Namespace) -> None:
     files = {'charts': args.plots, 'joints': args.predict, 'a turning skeleton': args.animate}
     print('\nwrote ' + ', '.join(f'{what} to {path}' for what, path in files.items() if path))
@@ -169,20 +161,21 @@ def print_written(args: argparse.Namespace) -> None:
 def lift_photo(args: argparse.Namespace) -> None:
     """Lift the people of a detector's file; save and draw their joints."""
     model = load_model(args.model, pick_device(args.device))
-    if model.mean_2d.numel() != 2 * len(JOINTS):
-        raise ValueError(f'{args.model}: found weights for {model.mean_2d.numel() // 2} joints, '
-                         f'expected {len(JOINTS)}')
+    if model.n_joints != len(JOINTS):
+        raise ValueError(f'{args.model}: found weights for {model.n_joints} joints, expected '
+                         f'{len(JOINTS)}')
     people = read_people(args.keypoints)
     picture, film = read_picture(args.image) if args.image else (None, None)
     size = args.image_size or picture.shape[1::-1]
+    if args.focal and args.focal < max(size) / 4:
+        raise ValueError(f'--focal: found {args.focal:g}, expected pixels; if it is in mm on 35 mm '
+                         f'film, it is {args.focal * max(size) / 36:.0f} pixels')
     focal, centre = args.focal or film or math.hypot(*size), args.centre or np.divide(size, 2)
     if args.fps and len(set(people.frames)) < len(people.frames):
         raise ValueError(f'--fps: found several people in a frame of {args.keypoints}, expected '
                          f'one person')
-    try:
+    with errors_of(args.keypoints):
         found = lift_people(model, people.points, size, focal, args.height, centre)
-    except ValueError as error:
-        raise ValueError(f'{args.keypoints}: {error}') from error
     describe(people, found, size, focal)
     if args.fps:
         found['joint_3d'], found['root'] = smooth(found['joint_3d']), smooth(found['root'])
@@ -204,6 +197,9 @@ def draw_photo(args: argparse.Namespace, found: dict, picture, focal: float, cen
         charts.draw_people(picture, to_pixels(joints, focal, centre), joints, rows, BONES, JOINTS,
                            'm' if args.height else 'root of each person at 1',
                            args.plots / 'people.png')
+    if args.animate and args.fps:  # a frame without a person repeats the last one
+        place = np.maximum(np.cumsum(found['kept']) - 1, 0)
+        shown, lifted = shown[place], smooth(lifted)[place]
     if args.animate:
         charts.animate(shown, lifted, BONES, JOINTS, args.animate, args.fps)
 
@@ -212,8 +208,10 @@ def lift_keypoints(points, image_size, focal: float | None = None,
                    height: float | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Lift a detector's points (N, K, 2 or 3) in pixels with the shipped weights.
 
-    Formats and options as with --keypoints. Returns joints (N, 15, 3), NaN for people with too few
-    points, and which of them were filled in (N, 15). Raises ValueError.
+    image_size is (W, H) in pixels, `focal` in pixels, by default the diagonal; `height` in metres.
+    Returns joints (N, 15, 3) in the frame of the camera, in metres with a height, else in distances
+    to the root, NaN for people with too few points; and which were filled in (N, 15). Raises
+    ValueError for points of no known format, and if nobody has enough.
     """
     found = lift_people(shipped_model(), from_array(points), image_size, focal, height)
     return found['joint_3d'], ~found['seen']
@@ -227,14 +225,15 @@ def shipped_model() -> LiftModel:
 # ---- the command line ---------------------------------------------------------------------------
 
 def make_parser() -> Parser:
-    parser = Parser(prog='eval.py', description='Scores a LiftModel on pickled 2D and 3D joints.')
+    parser = Parser(prog='eval.py',
+                    description='Scores a LiftModel, or lifts the people of a photograph.')
     option = parser.add_argument
     option('model', type=Path, nargs='?', default='liftModel', help='weights of any size')
     source = parser.add_mutually_exclusive_group().add_argument
     source('--data', type=Path, default=TEST_FILE, metavar='FILE',
            help='dictionary with joint_2d_1, and to score it joint_3d')
     source('--keypoints', type=Path, metavar='FILE',
-           help='points of COCO, BODY_25 or MediaPipe in pixels, .json or .npy')
+           help="a detector's points in pixels: .json, .npy or a folder of frames")
     option('--image', type=Path, metavar='FILE', help='the photograph of --keypoints, to draw on')
     option('--image-size', type=bounded(int, 1), nargs=2, metavar=('W', 'H'),
            help='of --keypoints, in pixels; default: of --image')
@@ -245,8 +244,9 @@ def make_parser() -> Parser:
     option('--height', type=bounded(float, .3, 3), metavar='M',
            help='of --keypoints, of each person in metres; without it the unit is the distance')
     option('--fps', type=bounded(float, 1, 1000), metavar='N', help='the rows of --keypoints are '
-           'frames of one person: joints are smoothed, --animate is a film')
-    option('--predict', type=Path, metavar='OUT.npy', help='save the lifted joints (N, J, 3)')
+           'frames of one person: joints are smoothed, --animate makes a film')
+    option('--predict', type=Path, metavar='OUT.npy',
+           help='save the lifted joints (N, J, 3); with --keypoints also .json')
     option('--animate', type=Path, metavar='OUT.gif', help='draw a turning skeleton')
     option('--plots', type=Path, default='plots', metavar='FOLDER', help='folder for the charts')
     add_device(parser)
@@ -270,9 +270,6 @@ def check_options(args: argparse.Namespace) -> None:
             raise ValueError(f'--{name.replace("_", "-")}: found no --keypoints, expected both')
     if args.keypoints and not (args.image_size or args.image):
         raise ValueError('--keypoints: found no --image-size, expected width and height in pixels')
-    if args.focal and args.image_size and args.focal < max(args.image_size) / 4:
-        raise ValueError(f'--focal: found {args.focal:g}, expected pixels; if it is in mm on 35 mm '
-                         f'film, it is {args.focal * max(args.image_size) / 36:.0f} pixels')
 
 
 def main(argv=None) -> None:
@@ -280,7 +277,7 @@ def main(argv=None) -> None:
     args = parser.parse_args(argv)
     with exit_status(parser):
         check_options(args)
-        (lift_photo if args.keypoints else score)(args)
+        (lift_photo if args.keypoints else score_file)(args)
 
 
 if __name__ == '__main__':

@@ -15,11 +15,11 @@ def as_joints(pose) -> Tensor:
     shape = tuple(pose.shape)
     if shape[-1:] == (3,) and len(shape) > 1:
         return pose
-    # in (N, 3, 15) the 15 are hardly flat joints, but x, y, z came first: that is refused
+    # (N, 3, 15) is refused: more likely x, y, z come first than 3 flat poses of 5 joints
     flat = len(shape) in (1, 2) or len(shape) == 3 and shape[1] == 1
     if not flat or shape[-1] == 0 or shape[-1] % 3:
         raise ValueError(f'found a pose of shape {shape}, expected (..., J, 3) or flat (N, 3J)')
-    return pose.reshape(*shape[:1] * (len(shape) > 1), -1, 3)
+    return pose.reshape(-1, 3) if len(shape) == 1 else pose.reshape(shape[0], -1, 3)
 
 
 def _poses(pose_1, pose_2) -> tuple[Tensor, Tensor]:

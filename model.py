@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from common.files import one_line
 
-GAIN = .3  # first gain of the last batch norm of a block: a block that adds little learns better
+GAIN = .3  # first weight of a block's last batch norm: so it begins near the identity
 
 
 class Block(nn.Module):
@@ -18,9 +18,12 @@ class Block(nn.Module):
 
     def __init__(self, hidden_layer: int, dropout: float):
         super().__init__()
-        self.layers = nn.Sequential(*(layer for _ in range(2) for layer in (
+        self.layers = nn.Sequential(
             nn.Linear(hidden_layer, hidden_layer), nn.BatchNorm1d(hidden_layer),
-            nn.ReLU(inplace=True), nn.Dropout(dropout))))
+            nn.ReLU(inplace=True), nn.Dropout(dropout),
+            nn.Linear(hidden_layer, hidden_layer), nn.BatchNorm1d(hidden_layer),
+            nn.ReLU(inplace=True), nn.Dropout(dropout))
+        nn.init.constant_(self.layers[5].weight, GAIN)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.layers(x)
@@ -29,11 +32,11 @@ class Block(nn.Module):
 class LiftModel(nn.Module):
     """Lifts 2D joints (B, J, 2) to 3D joints (B, J, 3) in the camera's frame, (B, 2J) to (B, 3J).
 
-    A joint lies on the ray through its point, so depth gives x and y too. The network predicts
-    depth, and a residual of x and y that corrects points that are not exact. `output_nodes` is 3J.
-    The statistics that `fit` takes are buffers, so a state_dict is complete; before `fit` they
-    change nothing. With `in_bfloat16` a training multiplies in the blocks in bfloat16, and does all
-    else in float32. Raises ValueError for sizes that make no network.
+    A joint lies on the ray through its point, so x and y follow from depth. The network predicts
+    depth, and a small correction of x and y for points that are not exact. `output_nodes` is 3J.
+    The statistics are buffers, so the state_dict is complete; until `fit` sets them they change
+    nothing. If `in_bfloat16` is set, training runs the blocks in bfloat16 and all else in float32.
+    Raises ValueError for sizes that make no network.
     """
 
     in_bfloat16 = False
@@ -47,8 +50,6 @@ class LiftModel(nn.Module):
         input_nodes = output_nodes // 3 * 2
         self.first = nn.Linear(input_nodes, hidden_layer)
         self.blocks = nn.Sequential(*(Block(hidden_layer, dropout) for _ in range(n_blocks)))
-        for block in self.blocks:
-            nn.init.constant_(block.layers[-3].weight, GAIN)
         self.last = nn.Linear(hidden_layer, output_nodes)
         self.register_buffer('mean_2d', torch.zeros(input_nodes))
         self.register_buffer('std_2d', torch.ones(input_nodes))
@@ -58,6 +59,7 @@ class LiftModel(nn.Module):
         self.register_buffer('fitted', torch.tensor(False))
 
     def forward(self, joint_2d: Tensor) -> Tensor:
+        """Lift joints (B, J, 2) to (B, J, 3), or flat (B, 2J) to (B, 3J)."""
         joint_2d = joint_2d.to(self.mean_2d.dtype)
         x = (joint_2d.flatten(1) - self.mean_2d) / self.std_2d  # (B, 2J)
         x = self.first(x)                                       # (B, hidden_layer)
@@ -71,31 +73,36 @@ class LiftModel(nn.Module):
         joint_3d = torch.cat([residual - z * ray, z], dim=-1)   # (B, J, 3)
         return joint_3d if joint_2d.ndim == 3 else joint_3d.flatten(1)
 
+    @property
+    def n_joints(self) -> int:
+        return self.mean_2d.numel() // 2
+
     @torch.no_grad()
     def fit(self, joint_2d: Tensor, joint_3d: Tensor) -> None:
         """Take the statistics of training poses (N, J, 2), (N, J, 3).
 
         These are mean and standard deviation of each coordinate of the points and of each output,
-        and the inverse focal lengths with which points at their depths come closest to the joints.
-        If no camera fits, the estimate is near zero and the rays contribute little.
+        and the inverse focal lengths 1 / f that bring depth * point / f closest to x and y (least
+        squares). If no camera fits, they are near zero and the rays contribute little.
         """
         ray = -joint_3d[..., 2:] * joint_2d
         square = ray.square().sum((0, 1)).clamp(min=1e-12)
         self.inverse_focal.copy_((ray * joint_3d[..., :2]).sum((0, 1)) / square)
-        rest = torch.cat([joint_3d[..., :2] - self.inverse_focal * ray, joint_3d[..., 2:]], dim=-1)
+        outputs = torch.cat([joint_3d[..., :2] - self.inverse_focal * ray, joint_3d[..., 2:]], -1)
         for joints, mean, std in ((joint_2d, self.mean_2d, self.std_2d),
-                                  (rest, self.mean_out, self.std_out)):
+                                  (outputs, self.mean_out, self.std_out)):
             mean.copy_(joints.flatten(1).mean(dim=0))
             std.copy_(joints.flatten(1).std(dim=0, correction=0))
-        self.std_2d[self.std_2d < 1e-6] = 1  # a coordinate that never moves
+        self.std_2d[self.std_2d < 1e-6] = 1  # no division by zero for a coordinate that never moves
         self.fitted.fill_(True)
 
     @torch.no_grad()
     def lift(self, joint_2d, batch_size: int = 4096):
         """Lift one pose or many, in evaluation mode and without gradients.
 
-        Takes (J, 2), (N, J, 2) or flat (2J,), (N, 2J) of any numbers, as a tensor, an array or a
-        list. Returns the same kind, with 3 for 2. Raises ValueError for another shape.
+        Takes (J, 2), (N, J, 2) or flat (2J,), (N, 2J) of any number type, as a tensor, an array or
+        a list. Returns the same type and shape, with 3 coordinates for 2. Raises ValueError for
+        another shape.
         """
         if not torch.is_tensor(joint_2d):
             array = np.asarray(joint_2d)
@@ -103,7 +110,7 @@ class LiftModel(nn.Module):
             kind = array.dtype if array.dtype.kind == 'f' else np.float32
             return (lifted.numpy().astype(kind) if isinstance(joint_2d, np.ndarray) else
                     lifted.tolist())
-        shape, n_joints = joint_2d.shape, self.mean_2d.numel() // 2
+        shape, n_joints = joint_2d.shape, self.n_joints
         flat = shape[-1:] == (2 * n_joints,)
         if not flat and shape[-2:] != (n_joints, 2):
             raise ValueError(f'found points of shape {tuple(shape)}, expected ({n_joints}, 2), '
@@ -116,8 +123,7 @@ class LiftModel(nn.Module):
         for batch, lifted in zip(points.split(batch_size), joint_3d.split(batch_size)):
             lifted.copy_(self(batch.to(self.mean_2d.device)))
         self.train(training)
-        return joint_3d.reshape(*shape[:-1], 3 * n_joints) if flat else joint_3d.reshape(
-            *shape[:-1], 3)
+        return joint_3d.reshape(*shape[:-1], 3 * n_joints if flat else 3)
 
     @classmethod
     def from_state_dict(cls, state: dict) -> 'LiftModel':

@@ -24,7 +24,7 @@ from common.augment import augment
 from common.camera import NEAR, ROOT
 from common.command import (Parser, add_device, bounded, exit_status, keep_inputs, pick_device,
                             pick_precision)
-from common.files import write_csv
+from common.files import errors_of, write_csv
 from common.poses import as_tensors, select
 from common.skeleton import find_bones
 from common.states import parse, restore, save_state, save_tensors, state_path, what_is_left
@@ -55,7 +55,7 @@ def supervised_loss(model, poses: dict) -> Tensor:
 
 
 def reprojection_loss(model, poses: dict) -> Tensor:
-    """Reproject what the model lifts from either view onto both views; both lifts must agree.
+    """Lift both views, reproject each lift onto both images, and compare the lifts.
 
     E(lift of view 1) + (E(lift of view 2) + MPJPE between the lifts) / 2, where E is `image_error`.
     To save time view 2 is lifted for every other sample only.
@@ -70,11 +70,10 @@ def reprojection_loss(model, poses: dict) -> Tensor:
 
 
 def image_error(pose: Tensor, poses: dict) -> Tensor:
-    """Return the mean distance of joints (N, J, 3) about the root, in view 1's axes, from both
-    images.
+    """Return the mean reprojection error of joints (N, J, 3) about the root, in view 1's axes.
 
-    One norm is over the offsets in both images, each as long as it is at the root: a joint that is
-    wrong in one image then weighs little.
+    Offsets in image 2 are multiplied by the distance of the root, so that all are lengths at the
+    root. Each joint has one norm of its four offsets, not a square: outliers weigh little.
     """
     distance = poses['distance'][:, None, None]
     pose_2 = pose @ poses['rot'].mT / distance  # in the axes of view 2
@@ -107,13 +106,11 @@ def prepare(path: Path, device: torch.device, weak: bool = False,
     if focal is not None:
         given = np.full((len(joints['joint_2d_1']), 2), focal, np.float32)
         joints = {'focal_len_1': given, 'focal_len_2': given} | joints
-    try:
+    with errors_of(path):
         if weak:
             joints, views = prepare_views(joints)
         joints, camera = find_camera(joints)
         parts = split_blocks(joints)
-    except ValueError as error:
-        raise ValueError(f'{path}: {error}') from error
     train_set, val_set = (as_tensors(part, device) for part in parts)
     n_poses, n_joints, _ = train_set['joint_2d'].shape
     print(f'data: {path}, {n_poses:,} poses of {n_joints} joints to train, '
@@ -130,7 +127,7 @@ def build(args: argparse.Namespace, train_set: dict) -> LiftModel:
                       joint_3d[0].numel()).to(joint_3d.device)
     model.fit(joint_2d, joint_3d)
     model.in_bfloat16 = args.precision == 'bfloat16'
-    if 'detected' in train_set:  # a detector's points lie beside the rays of the joints
+    if 'detected' in train_set:  # its points are beside the rays, so x and y need corrections
         deviation = model.std_out.view(-1, 3)
         deviation[:, :2].clamp_(min=.1 * deviation[:, 2].mean().item())
     n_parameters = sum(weights.numel() for weights in model.parameters())
@@ -148,9 +145,9 @@ def one_cycle(model: LiftModel, lr: float, poses: dict, epochs: int, batch_size:
 
 
 def split_batches(rows: Tensor, batch_size: int) -> tuple[Tensor, ...]:
-    """Cut rows into batches of batch_size or a little more, so that no sample is left alone.
+    """Cut rows into batches of batch_size or a little more, so that no batch has one sample.
 
-    Raises ValueError if that cannot be: batch normalisation cannot train on one sample.
+    Batch normalisation cannot train on one: raises ValueError if there is no other way.
     """
     if min(batch_size, len(rows)) < 2:
         raise ValueError(f'found {len(rows)} samples in batches of {batch_size}, expected at least '
@@ -159,8 +156,11 @@ def split_batches(rows: Tensor, batch_size: int) -> tuple[Tensor, ...]:
 
 
 def set_training(model: nn.Module, frozen: bool) -> None:
-    """Set the model to training. With frozen statistics batch norm works as in evaluation: a pose's
-    output does not depend on its batch, and the error is 4 % lower."""
+    """Put the model into training mode.
+
+    With frozen statistics batch norm works as in evaluation: the output for a pose does not depend
+    on its batch, and the error is 4 % lower.
+    """
     model.train()
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm1d):
@@ -202,7 +202,7 @@ def fit(model: LiftModel, poses: dict, optimiser, scheduler, loss, augment=None,
     loss(model, batch) and augment(poses, done) take dictionaries of `as_tensors`; done is the
     fraction of the training that is over. After the fraction `frozen` of the epochs the statistics
     of batch norm are frozen. A OneCycleLR or CyclicLR steps once a batch, another scheduler once an
-    epoch. `begun` epochs are left out. Raises ValueError if the loss is not finite.
+    epoch. The first `begun` epochs are skipped. Raises ValueError if the loss is not finite.
     """
     every_batch, n_poses = isinstance(scheduler, (OneCycleLR, CyclicLR)), len(poses['joint_2d'])
     for epoch in range(begun + 1, epochs + 1):
@@ -211,7 +211,8 @@ def fit(model: LiftModel, poses: dict, optimiser, scheduler, loss, augment=None,
         # what this epoch sees: new virtual cameras, limbs of other poses, noise
         seen = augment(poses, done) if augment else poses
         set_training(model, frozen=done >= frozen)
-        order, total = torch.randperm(n_poses, device=seen['joint_2d'].device), 0.
+        order = torch.randperm(n_poses, device=seen['joint_2d'].device)
+        total = 0.
         for rows in split_batches(order, batch_size):
             # forward, backward, step
             batch_loss = loss(model, select(seen, rows))
@@ -245,12 +246,13 @@ def train(args: argparse.Namespace, state: dict | None) -> None:
     parts = {'model': model} | one_cycle(model, args.lr, train_set, args.epochs, args.batch_size)
     history = []
     if state:
-        mean_out, history = model.mean_out.clone(), restore(parts, state)
+        mean_out = model.mean_out.clone()
+        history = restore(parts, state)  # which replaces mean_out
         if not torch.allclose(model.mean_out, mean_out, atol=1e-5):  # devices differ by rounding
             raise ValueError('--data: found other poses than this training began with, expected '
                              'the same; start anew without --resume')
     loss = reprojection_loss if args.weak else supervised_loss
-    # without 3D poses must not be crossed: they must be those of the real views
+    # weak training compares with the real images, so its poses must not be crossed
     bones = () if args.weak else find_bones(train_set['joint_3d'].cpu().numpy())
     probe = select(train_set, slice(None, None, 20))  # about as many as val_set
     print('epoch     loss  train MPJPE  val MPJPE      rate  poses/s  time left')
@@ -271,12 +273,12 @@ def run_epoch(epoch_no, data, model, optimiser, scheduler, batch_size=64,
               split='train') -> tuple[float, float]:
     """Pass once over data['joint_2d_1'] (N, J, 2) and data['joint_3d'] (N, J, 3).
 
-    Both are arrays or tensors, or flat. With split='train' the model learns; any other split is
-    only scored, without optimiser and scheduler. A model without statistics takes them from the
-    first data that it trains on. A OneCycleLR or CyclicLR steps once a batch, another scheduler
-    once an epoch; it may be None. Returns loss and MPJPE, means over samples in the unit of
-    joint_3d (here they are the same). Raises ValueError as `data.check` does, for another number of
-    joints than the model's, and for fewer than 2 samples to train on.
+    Both are arrays or tensors, or flat; epoch_no is not used. With split='train' the model learns;
+    any other split is only scored, without optimiser and scheduler. A model without statistics
+    takes them from the first data that it trains on. A OneCycleLR or CyclicLR steps once a batch,
+    another scheduler once an epoch; it may be None. Returns loss and MPJPE, means over samples in
+    the unit of joint_3d (here they are the same). Raises ValueError as `data.check` does, for
+    another number of joints than the model's, and for fewer than 2 samples to train on.
     """
     joints = as_arrays({key: data[key] for key in SUPERVISED if key in data}, SUPERVISED, model)
     return one_pass(joints, model, optimiser, scheduler, batch_size, split, supervised_loss)
@@ -302,18 +304,20 @@ def one_pass(arrays: dict, model, optimiser, scheduler, batch_size, split,
         return score(model, poses, loss)
     if not model.fitted:
         model.fit(poses['joint_2d'], poses['joint_3d'])
-    row, = fit(model, poses, optimiser, scheduler, loss, batch_size=batch_size)
-    return row['loss'], row['loss'] if loss is supervised_loss else score(model, poses, loss)[1]
+    [row] = fit(model, poses, optimiser, scheduler, loss, batch_size=batch_size)
+    if loss is supervised_loss:
+        return row['loss'], row['loss']  # the loss is the MPJPE
+    return row['loss'], score(model, poses, loss)[1]
 
 
 def as_arrays(data: dict, need, model: LiftModel) -> dict:
     """Check arrays or tensors as `data.check` does; they must have the model's number of joints."""
     arrays = check({key: value.cpu() if torch.is_tensor(value) else value
                     for key, value in data.items()}, need)
-    found, expected = arrays['joint_2d_1'].shape[1], model.mean_2d.numel() // 2
-    if found != expected:
-        raise ValueError(f'key joint_2d_1: found {found} joints, expected {expected} as in the '
-                         f'model')
+    found = arrays['joint_2d_1'].shape[1]
+    if found != model.n_joints:
+        raise ValueError(f'key joint_2d_1: found {found} joints, expected {model.n_joints} as in '
+                         f'the model')
     return arrays
 
 
@@ -337,7 +341,8 @@ def make_parser() -> Parser:
             ('hidden-layer', bounded(int, 1), HIDDEN_LAYER, 'width of each layer'),
             ('dropout', bounded(float, 0, 1), DROPOUT, 'probability to drop a node'),
             ('seed', bounded(int, 0, 2 ** 63), 0, 'random seed')):
-        option(f'--{name}', type=kind, default=default, metavar=kind.__name__[0].upper(), help=text)
+        option(f'--{name}', type=kind, default=default, help=text,
+               metavar='F' if kind.__name__ == 'float' else 'N')
     add_device(parser, precision=True)
     option('--out', type=Path, default='liftModel', metavar='FILE', help='file for the weights')
     option('--plots', type=Path, default='plots', metavar='FOLDER',
@@ -348,7 +353,7 @@ def make_parser() -> Parser:
 
 
 def fill_in_defaults(args: argparse.Namespace) -> None:
-    """Fill in data and precision. Raises ValueError for options that do not fit."""
+    """Fill in data and precision. Raises ValueError for options that exclude each other."""
     if args.focal and not args.weak:
         raise ValueError('--focal: found no --weak, expected both; with joint_3d it is fitted')
     if not args.data:  # the two-view file is the default with --weak, and if there is no other

@@ -1,6 +1,6 @@
 """Augmentation: each epoch shows the training poses anew.
 
-Poses are a dictionary of tensors of the same N samples, as `training.as_tensors` makes it.
+Poses are a dictionary of tensors of the same N samples, as `common.poses.as_tensors` makes it.
 """
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ DETECTED_NOISY = .5  # fraction of those with noise
 
 
 def augment(poses: dict, done: float = 0., bones=(), noise: float = NOISE) -> dict:
-    """Show poses to virtual cameras, some of them as a detector does or with Gaussian noise.
+    """Return the poses as virtual cameras see them, some as a detector shows them or with noise.
 
     `done` is the fraction of the training that is over. With the skeleton's `bones` poses are also
     crossed, until CROSSED of the training. If no camera explains the points nothing changes.
@@ -30,9 +30,11 @@ def augment(poses: dict, done: float = 0., bones=(), noise: float = NOISE) -> di
     # 2. a detector: it puts neck, spine, head and root elsewhere; these poses are not crossed
     if 'detected' in poses:
         some = torch.rand(len(turn), 1, 1, device=turn.device) < DETECTED
-        joints, points = (about_root(part, poses['detected'][:, -1:], turn) for part in
-                          (poses['joint_3d'], poses['detected'][:, :-1]))
-        joint_3d, shown = joints.where(some, joint_3d), points.where(some, joint_3d)
+        centre = poses['detected'][:, -1:]
+        points = about_root(poses['detected'][:, :-1], centre, turn)
+        joints = about_root(poses['joint_3d'], centre, turn)
+        shown = points.where(some, joint_3d)
+        joint_3d = joints.where(some, joint_3d)
         noisy = torch.where(some, DETECTED_NOISY, NOISY)
     # 3. the image: what the camera leaves unexplained stays, and some views get noise
     joint_2d = project(shown, poses['focal_len']) + poses['residual']
@@ -50,8 +52,8 @@ def virtual_view(poses: dict, bones) -> tuple[Tensor, Tensor]:
     turn = random_rotations(len(poses['joint_3d']), TILT, root.device)
     pose = poses['joint_3d'] - root
     joint_3d = (cross(pose, bones) if bones else pose) @ turn.mT + root
-    far = (joint_3d[..., 2:] < -NEAR).all(dim=1, keepdim=True)
-    return joint_3d.where(far, poses['joint_3d']), turn.where(far, poses['turn'])
+    in_front = (joint_3d[..., 2:] < -NEAR).all(dim=1, keepdim=True)
+    return joint_3d.where(in_front, poses['joint_3d']), turn.where(in_front, poses['turn'])
 
 
 def about_root(joints: Tensor, centre: Tensor, turn: Tensor) -> Tensor:
@@ -60,7 +62,7 @@ def about_root(joints: Tensor, centre: Tensor, turn: Tensor) -> Tensor:
 
 
 def add_noise(joint_2d: Tensor, noisy, noise: float) -> Tensor:
-    """Add noise to a fraction `noisy` of the views (N, J, 2), a little or much."""
+    """Add Gaussian noise of random strength to a fraction `noisy` of the views (N, J, 2)."""
     chosen, amount = torch.rand(2, len(joint_2d), 1, 1, device=joint_2d.device)
     deviation = (chosen < noisy) * amount * noise * joint_2d.std()
     return joint_2d + deviation * torch.randn_like(joint_2d)
@@ -83,6 +85,7 @@ def cross(pose: Tensor, bones) -> Tensor:
     # 2. another pose, turned about the vertical until it is most alike, its bones as long
     other = vectors[torch.randperm(n_poses, device=device)]
     flat, other_flat = (torch.view_as_complex(part[..., [0, 2]]) for part in (vectors, other))
+    # the best turn is the phase of their scalar product
     yaw = torch.sgn((flat * other_flat.conj()).sum(dim=1, keepdim=True))
     other[..., [0, 2]] = torch.view_as_real(yaw * other_flat)
     other *= vectors.norm(dim=-1, keepdim=True) / other.norm(dim=-1, keepdim=True).clamp(min=1e-12)

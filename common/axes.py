@@ -4,7 +4,7 @@ import sys
 import numpy as np
 
 from common.camera import ROOT, fit_focal, project, ray_gap
-from common.skeleton import UPRIGHT, anatomy
+from common.skeleton import NORMAL, anatomy
 
 
 def find_sign(data: dict) -> np.ndarray:
@@ -56,11 +56,13 @@ def check_root(joint_3d: np.ndarray) -> None:
     joint_3d = joint_3d[::len(joint_3d) // 10_000 + 1]
     depth, extent = -np.median(joint_3d[..., 2]), np.ptp(joint_3d[..., :2], axis=1).mean()
     if not .75 < depth < 1.33:
-        seems = (f'in a frame whose z points forward: multiply {other_axes(joint_3d)} by -1'
-                 if -1.33 < depth < -.75 else
-                 'about the root: divide by its distance from the camera, turn y up and z to the '
-                 'camera, then add (0, 0, -1)'
-                 if abs(depth) < extent else 'in another unit: divide by the distance of the root')
+        if -1.33 < depth < -.75:
+            seems = f'in a frame whose z points forward: multiply {other_axes(joint_3d)} by -1'
+        elif abs(depth) < extent:
+            seems = ('about the root: divide by its distance from the camera, turn y up and z to '
+                     'the camera, then add (0, 0, -1)')
+        else:
+            seems = 'in another unit: divide by the distance of the root'
         raise ValueError(f'key joint_3d: found joints at a depth of {depth:.3g} (median), expected '
                          f'about 1, with the root at (0, 0, -1); they seem to be {seems}')
     at_root = np.quantile(np.linalg.norm(joint_3d - ROOT, axis=-1), .95, axis=0) < 1e-3
@@ -73,7 +75,7 @@ def other_axes(joint_3d: np.ndarray) -> str:
     """Name the axes to multiply by -1 so that people are upright and not mirrored, z among them."""
     for axes, signs in (('z', (1, 1, -1)), ('y and z', (1, -1, -1)), ('x and z', (-1, 1, -1)),
                         ('all axes', (-1, -1, -1))):
-        if anatomy(joint_3d * np.float32(signs)) == UPRIGHT:
+        if anatomy(joint_3d * np.float32(signs)) == NORMAL:
             return axes
     return 'z, and y too if it points down,'
 
@@ -87,9 +89,13 @@ def wrong_people(joint_3d: np.ndarray, focal_len: np.ndarray) -> str:
     found = anatomy(joint_3d)
     if found is None:
         return 'x mirrored' if focal_len[0] < 0 < focal_len[1] else ''
-    upright, handed = found
-    return ' and '.join(['people upside down'] * (not upright)
-                        + ['mirrored people (their knees bend forwards)'] * (not handed))
+    upright, not_mirrored = found
+    wrong = []
+    if not upright:
+        wrong.append('people upside down')
+    if not not_mirrored:
+        wrong.append('mirrored people (their knees bend forwards)')
+    return ' and '.join(wrong)
 
 
 def as_camera(poses: dict, focal_len: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.files import one_line
+from common.files import errors_of, one_line
 
 # which points of a format are those of POINTS in common/skeleton.py
 COCO = 0, 3, 4, 12, 14, 16, 11, 13, 15, 5, 7, 9, 6, 8, 10
@@ -20,6 +20,7 @@ FORMATS = {
     25: ('BODY_25', (0, 18, 17, 9, 10, 11, 12, 13, 14, 5, 6, 7, 2, 3, 4)),
     33: ('MediaPipe', (0, 7, 8, 24, 26, 28, 23, 25, 27, 11, 13, 15, 12, 14, 16))}
 EXPECTED = ('expected points of ' + ', '.join(f'{n} ({name})' for n, (name, _) in FORMATS.items()))
+POINT_KEYS = 'keypoints', 'pose_keypoints_2d', 'pose_keypoints'
 CONFIDENT = .3  # a point with less confidence counts as missing
 
 
@@ -40,11 +41,9 @@ def read_people(path) -> People:
     and ValueError for any other file.
     """
     path = Path(path)
-    try:
-        people = [person for part in parts_of(path) for person in part]
+    with errors_of(path):
+        people = list(people_in(path))
         points, kind = as_points([points for _, points in people])
-    except ValueError as error:
-        raise ValueError(f'{path}: {one_line(error)}') from error
     frames = [row if frame is None else frame for row, (frame, _) in enumerate(people)]
     return People(points, kind, frames)
 
@@ -55,9 +54,8 @@ def from_array(points) -> np.ndarray:
     return as_points(list(array[None] if array.ndim == 2 else array))[0]
 
 
-def parts_of(path: Path):
-    """Yield for each file its people, (frame, points). An empty frame of a folder has one person
-    without points."""
+def people_in(path: Path):
+    """Yield (frame, points) for each person. An empty frame of a folder yields (frame, None)."""
     if path.is_dir():
         files = sorted(path.glob('*.json'))
         if not files:
@@ -65,12 +63,12 @@ def parts_of(path: Path):
         for file in files:
             frame = re.search(r'(\d+)_keypoints$', file.stem)
             frame = int(frame[1]) if frame else file.stem
-            yield [(frame, points) for _, points in people_of(read(file))] or [(frame, None)]
+            yield from [(frame, points) for _, points in people_of(read(file))] or [(frame, None)]
     elif path.suffix.lower() == '.json':
-        yield people_of(read(path))
+        yield from people_of(read(path))
     else:
         array = read(path)
-        yield [(None, person) for person in (array[None] if array.ndim == 2 else array)]
+        yield from ((None, person) for person in (array[None] if array.ndim == 2 else array))
 
 
 def read(path: Path):
@@ -109,10 +107,9 @@ def people_of(found) -> list[tuple]:
         elif isinstance(part, dict) and isinstance(part.get('instances'), list):
             frame = part.get('frame_id')
             people += [(frame, points) for _, points in people_of(part['instances'])]
-        elif isinstance(part, dict) and (key := next((key for key in (
-                'keypoints', 'pose_keypoints_2d', 'pose_keypoints') if key in part), None)):
+        elif isinstance(part, dict) and (keys := [key for key in POINT_KEYS if key in part]):
             people.append((part.get('image_id', part.get('frame_id')),
-                           person_points(part[key], part.get('keypoint_scores'))))
+                           person_points(part[keys[0]], part.get('keypoint_scores'))))
         else:
             raise ValueError('found no people with points, expected results of COCO, OpenPose, '
                              'AlphaPose, MMPose or Ultralytics')

@@ -23,7 +23,7 @@ def atomic(path, mode: str = 'wb', **options):
     A symbolic link stays one. Raises OSError that names the path, also for a full disk.
     """
     target = Path(os.path.realpath(path))
-    temporary = target.with_name(f'{target.name[:200]}.{os.getpid()}.tmp')  # a name has 255 at most
+    temporary = target.with_name(f'{target.name[:200]}.{os.getpid()}.tmp')  # names have 255 at most
     try:
         with open(temporary, mode, **options) as file:
             yield file
@@ -33,6 +33,21 @@ def atomic(path, mode: str = 'wb', **options):
         raise type(error)(f'{path}: {reason}; the old file is unchanged') from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def errors_of(path):
+    """Put the path before the message of a ValueError."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f'{path}: {one_line(error)}') from error
+
+
+def save_array(path, array: np.ndarray) -> None:
+    """Save an array as .npy."""
+    with atomic(path) as file:
+        np.save(file, array)
 
 
 def save_pickle(path, data: dict) -> None:

@@ -15,18 +15,18 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from common.camera import ROOT, project, smallest_rotation
 from common.detector import CONFIDENT, People
-from common.files import atomic
+from common.files import atomic, save_array
 from common.people import sample
-from common.skeleton import (BONES, JOINTS, POINT_WEIGHTS, bone_sum, from_lab, joints_of,
+from common.skeleton import (JOINTS, POINT_WEIGHTS, bone_lengths, bone_sum, from_lab, joints_of,
                              to_lab)
 
 FEWEST = 9   # people with fewer joints, such as those without hips and legs, are skipped
 ROUNDS = 3   # 1 is 2 mm worse, more than 3 change nothing
 SIZE = .85   # sum of the bones of synthetic people, in distances from the camera to the root
 TALL = 2.23  # the same over their height; legs are 0.491 of the height (Winter, 2009)
+WINDOW = 9   # frames of the moving average: jitter falls from 35 to 4 mm/frame^2
 # the limits of what looks like a person; of 1,000 synthetic people one exceeds 2.6, none 0.148
 ODD_POINTS = 3.  # standard deviations of the points from those of the training
-WINDOW = 9       # frames that are averaged: it cuts jitter from 35 to 4 mm a frame squared
 ODD_BONE = .16   # longest bone over the sum of all
 
 
@@ -34,13 +34,17 @@ def lift_people(model, points: np.ndarray, image_size, focal: float | None = Non
                 height: float | None = None, centre=None) -> dict[str, np.ndarray]:
     """Lift people by their points (N, 15, 3), pixels and confidence, of `read_people`.
 
-    Without `focal`, in pixels, it is the diagonal of the picture; without `centre`, the principal
-    point, it is the middle. Returns `kept` (N,), the people with at least FEWEST joints; for all,
-    NaN for the others, `joint_3d` (N, 15, 3) and `root` (N, 3), in metres with the `height` of
-    people, else in units of each root's distance; `seen` (N, 15), the joints that were not filled
-    in; for those kept the view that the network was shown and its answer, `shown` (M, 15, 2) and
-    `lifted` (M, 15, 3), and `odd` (M,), if that is unlike people. Raises ValueError if nobody is
-    kept.
+    `focal` in pixels is by default the diagonal of the picture, `centre`, the principal point, its
+    middle. Raises ValueError if nobody has at least FEWEST joints. Returns
+
+    kept     (N,)          the M people with at least FEWEST joints
+    seen     (N, 15)       the joints that were not filled in
+    joint_3d (N, 15, 3)    in the frame of the camera, in metres with the `height` of people, else
+                           in units of each root's distance; NaN for people who are not kept
+    root     (N, 3)        the same
+    shown    (M, 15, 2)    what the network was shown
+    lifted   (M, 15, 3)    its answer
+    odd      (M,)          if that is unlike people
     """
     size = np.asarray(image_size, dtype=float)
     beyond = np.abs(points[..., :2] / size - .5).max(axis=2) > 1.5  # by more than the picture
@@ -66,19 +70,17 @@ def is_odd(model, shown: np.ndarray, lifted: np.ndarray) -> np.ndarray:
     mean, std, inverse_focal = (value.cpu().numpy() for value in (
         model.mean_2d, model.std_2d, model.inverse_focal))
     offset = ((shown / inverse_focal).reshape(len(shown), -1) - mean) / std
-    joints = np.concatenate([lifted, np.tile(ROOT, (len(lifted), 1, 1))], axis=1)
-    parents, children = np.transpose(BONES)
-    lengths = np.linalg.norm(joints[:, parents] - joints[:, children], axis=2)
+    lengths = bone_lengths(lifted - ROOT)
     longest = lengths.max(axis=1) / lengths.sum(axis=1)
     return (np.sqrt(np.square(offset).mean(axis=1)) > ODD_POINTS) | (longest > ODD_BONE)
 
 
-def describe(people: People, lifted: dict, image_size, focal: float) -> None:
+def describe(people: People, found: dict, image_size, focal: float) -> None:
     """Print a summary of `lift_people`, and warnings to standard error."""
     def numbers(chosen):
         return ', '.join(map(str, np.flatnonzero(chosen)))
 
-    points, kept, seen = people.points, lifted['kept'], lifted['seen'][lifted['kept']]
+    points, kept, seen = people.points, found['kept'], found['seen'][found['kept']]
     print(f'{len(points):,} {"person" if len(points) == 1 else "people"} of {people.kind}, focal '
           f'length {focal:.0f} pixels, {(~seen).sum():,} of {seen.size:,} joints filled in')
     if not kept.all():
@@ -88,26 +90,30 @@ def describe(people: People, lifted: dict, image_size, focal: float) -> None:
         print('warning: most points lie outside of the picture; is --image-size W H that of the '
               'picture?', file=sys.stderr)
     odd = kept.copy()
-    odd[kept] = lifted['odd']
+    odd[kept] = found['odd']
     if odd.any():
         print(f'warning: the points of person {numbers(odd)} do not look like those of a person; '
               f'is their order that of {people.kind}, x before y, and y down?', file=sys.stderr)
 
 
-def save_people(path: Path, people: People, lifted: dict, metres: bool) -> None:
+def save_people(path: Path, people: People, found: dict, metres: bool) -> None:
     """Save joints (N, 15, 3), row i of person i, as .npy, or as .json with names."""
-    joint_3d = lifted['joint_3d'].astype(np.float32)
+    joint_3d = found['joint_3d'].astype(np.float32)
     if path.suffix == '.npy':
-        with atomic(path) as file:
-            np.save(file, joint_3d)
+        save_array(path, joint_3d)
         return
-    found = [{'index': row, 'frame': people.frames[row], 'metres': metres,
-              'root': lifted['root'][row].tolist(), 'joints': dict(zip(JOINTS, joints.tolist())),
-              'filled_in': [name for name, seen in zip(JOINTS, lifted['seen'][row]) if not seen]}
-             if lifted['kept'][row] else {'index': row, 'frame': people.frames[row], 'joints': None}
-             for row, joints in enumerate(joint_3d)]
+    rows = []
+    for row, joints in enumerate(joint_3d):
+        person = {'index': row, 'frame': people.frames[row], 'metres': metres, 'root': None,
+                  'joints': None, 'filled_in': None}
+        if np.isfinite(joints).all():
+            person |= {'root': found['root'][row].tolist(),
+                       'joints': dict(zip(JOINTS, joints.tolist())),
+                       'filled_in': [name for name, seen in zip(JOINTS, found['seen'][row])
+                                     if not seen]}
+        rows.append(person)
     with atomic(path, 'w') as file:
-        json.dump(found, file, indent=1)
+        json.dump(rows, file, indent=1)
 
 
 def to_pixels(joint_3d: np.ndarray, focal: float, centre) -> np.ndarray:
@@ -153,10 +159,10 @@ def visible(hidden: np.ndarray) -> np.ndarray:
 
 
 def fill_in(joint_2d: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Put the joints (N, 16, 2) that are not `seen` (N, 16) where the others let us expect them.
+    """Put the joints (N, 16, 2) that are not `seen` (N, 16) at their expected place.
 
-    That is the conditional mean of a normal distribution. Its mean and covariance are those of
-    synthetic people, brought to the place and the size of the joints that are seen.
+    That is the conditional mean of a normal distribution, given the joints that are seen. Its mean
+    and covariance are those of synthetic people, brought to the place and size of these joints.
     """
     mean, covariance = expected_joints()
     filled = joint_2d.copy()

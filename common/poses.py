@@ -1,4 +1,4 @@
-"""Poses: a dictionary of tensors of the same N samples, what a training learns from."""
+"""Poses: a dictionary of tensors of the same N samples, the input of a training."""
 import math
 
 import numpy as np
@@ -16,10 +16,10 @@ def as_tensors(arrays: dict, device: torch.device) -> dict[str, Tensor]:
     truth    (N, J, 3)   ground truth for the score alone; NaN if there is none
     turn     (N, 3, 3)   rotation from view 1 to the virtual view that the network sees
 
-    `find_camera` adds focal_len (N, 2) and residual (N, J, 2), which the camera leaves unexplained.
-    `prepare_views` adds joint_2d_2 (N, J, 2), view 2 as camera 1 would see it; image_1 and image_2
-    (N, J, 2), both over the focal length; rot (N, 3, 3); distance (N,) of the root from camera 2.
-    Synthetic people have detected (N, 16, 3), joints and root as a detector shows them.
+    `find_camera` adds focal_len (N, 2) and residual (N, J, 2), the points minus the projected
+    joints. `prepare_views` adds joint_2d_2 (N, J, 2), view 2 after `face_root`; image_1 and image_2
+    (N, J, 2), both views over the focal length; rot (N, 3, 3); distance (N,) of the root from
+    camera 2. Synthetic people have detected (N, 16, 3), joints and root as a detector shows them.
     """
     joints = {key: torch.as_tensor(array, device=device) for key, array in arrays.items()}
     joint_2d, truth = joints['joint_2d_1'], joints.get('joint_3d')

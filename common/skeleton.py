@@ -10,8 +10,8 @@ JOINTS = ('RHip', 'RKnee', 'RAnkle', 'LHip', 'LKnee', 'LAnkle', 'Spine', 'Neck',
 BONES = [(15, 0), (0, 1), (1, 2), (15, 3), (3, 4), (4, 5), (15, 6), (6, 7), (7, 8),
          (7, 9), (9, 10), (10, 11), (7, 12), (12, 13), (13, 14)]  # (parent, child); 15 is the root
 
-# A detector shows the points below, so no spine, neck, top of the head or root. Each of those lies
-# about at a weighted sum of points; the weights are for the left and for the right point alike.
+# A detector gives the points below: no spine, neck, top of the head or root. Each of these is about
+# a weighted sum of points, with the same weights left and right.
 LIMBS = tuple(range(6)) + tuple(range(9, 15))
 POINTS = ('Nose', 'LEar', 'REar', *(JOINTS[limb] for limb in LIMBS))
 BETWEEN = {'Spine': {'Hip': .15, 'Shoulder': .35}, 'Neck': {'Shoulder': .5},
@@ -79,12 +79,16 @@ def from_lab(joint_3d: np.ndarray) -> np.ndarray:
     return moved
 
 
+def bone_lengths(pose: np.ndarray) -> np.ndarray:
+    """Return the lengths (N, 15) of the BONES of poses (N, 15, 3) about the root."""
+    joints = np.pad(pose, ((0, 0), (0, 1), (0, 0)))  # the root, last
+    parents, children = np.transpose(BONES)
+    return np.linalg.norm(joints[:, parents] - joints[:, children], axis=-1)
+
+
 def bone_sum(pose: np.ndarray) -> np.ndarray:
     """Return the sum of the bone lengths (N, 1, 1) of poses (N, 15, 3) about the root."""
-    joints = np.concatenate([pose, np.zeros_like(pose[:, :1])], axis=1)
-    parents, children = np.transpose(BONES)
-    lengths = np.linalg.norm(joints[:, parents] - joints[:, children], axis=-1)
-    return lengths.sum(axis=1)[:, None, None]
+    return bone_lengths(pose).sum(axis=1)[:, None, None]
 
 
 def find_bones(joint_3d: np.ndarray, known=()) -> list[tuple[int, int]]:
@@ -112,7 +116,7 @@ def find_bones(joint_3d: np.ndarray, known=()) -> list[tuple[int, int]]:
     return list(known) if fits else bones
 
 
-UPRIGHT = True, True  # what `anatomy` says of people as they are
+NORMAL = True, True  # upright and not mirrored, as `anatomy` says
 
 
 def anatomy(joint_3d: np.ndarray) -> tuple[bool, bool] | None:
@@ -131,7 +135,7 @@ def anatomy(joint_3d: np.ndarray) -> tuple[bool, bool] | None:
         thigh = joint[f'{side}Knee'] - joint[f'{side}Hip']
         shank = joint[f'{side}Ankle'] - joint[f'{side}Knee']
         sizes = np.linalg.norm(thigh, axis=1) * np.linalg.norm(shank, axis=1)
-        bent = np.vecdot(thigh, shank) < .87 * sizes  # by 30 degrees and more
+        bent = np.vecdot(thigh, shank) < .87 * sizes  # cos 30 degrees
         signs.append(np.vecdot(np.cross(shank, thigh), right)[bent] > 0)
     signs = np.concatenate(signs)
     return (bool(upright), bool(signs.mean() > .5)) if len(signs) else None

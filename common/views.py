@@ -1,5 +1,5 @@
 """Two views of the same people: find how they lie to each other, and prepare them to learn from."""
-from itertools import permutations
+from itertools import chain, permutations
 
 import numpy as np
 
@@ -94,12 +94,11 @@ READINGS = {
 
 def other_reading(views: dict) -> str:
     """Name one or two READINGS with which the views would fit, if any."""
-    for names in ((name,) for name in READINGS), permutations(READINGS, 2):
-        for reading in names:
-            rot, transl = views['rot'].reshape(-1, 3, 3), views['transl']
-            for name in reading:
-                rot, transl = READINGS[name](rot, transl)
-            _, gap, _, wrong = meeting(views | {'rot': rot.reshape(-1, 9), 'transl': transl})
-            if not wrong:
-                return f'; with {" and ".join(reading)} they would meet within {gap:.1g}'
+    for names in chain(permutations(READINGS, 1), permutations(READINGS, 2)):
+        rot, transl = views['rot'].reshape(-1, 3, 3), views['transl']
+        for name in names:
+            rot, transl = READINGS[name](rot, transl)
+        _, gap, _, wrong = meeting(views | {'rot': rot.reshape(-1, 9), 'transl': transl})
+        if not wrong:
+            return f'; with {" and ".join(names)} they would meet within {gap:.1g}'
     return ''

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 os.environ.setdefault('OMP_NUM_THREADS', '1')  # before torch: two threads wait for each other here
+os.environ['CUDA_VISIBLE_DEVICES'] = ''  # a GPU would have other last digits than the CPU
 
 from common.files import save_pickle
 from common.people import sample

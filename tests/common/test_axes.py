@@ -6,7 +6,7 @@ import pytest
 
 from common.axes import check_root, wrong_distance, wrong_people
 from common.people import sample
-from common.skeleton import UPRIGHT, anatomy
+from common.skeleton import NORMAL, anatomy
 from common.views import DOWN, prepare_views
 from data import find_camera, load
 
@@ -20,7 +20,7 @@ def flipped(*signs):
 
 def test_people_are_upright_and_have_a_left_and_a_right(mocap):
     for joint_3d in (JOINTS, load(mocap / 'data_test.pkl')['joint_3d']):
-        assert anatomy(joint_3d) == UPRIGHT
+        assert anatomy(joint_3d) == NORMAL
         assert anatomy(joint_3d * [-1, 1, 1]) == (True, False)
         assert anatomy(joint_3d * [1, -1, 1]) == (False, False)
         assert anatomy(joint_3d * [-1, -1, 1]) == (False, True)
@@ -32,7 +32,7 @@ def test_people_are_upright_and_have_a_left_and_a_right(mocap):
 def test_what_the_message_says_about_a_frame_makes_it_right(signs, axes):
     with pytest.raises(ValueError, match=f'multiply {axes} by -1'):
         check_root(flipped(*signs))
-    assert anatomy(flipped(*signs) * np.float32(signs)) == UPRIGHT
+    assert anatomy(flipped(*signs) * np.float32(signs)) == NORMAL
 
 
 @pytest.mark.parametrize('signs', ((-1, 1, 1), (1, -1, 1), (-1, -1, 1)))
