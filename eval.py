@@ -5,7 +5,6 @@
     python eval.py liftModel --keypoints people.json --image-size 1920 1080 --predict joints.npy
 """
 import argparse
-import math
 import sys
 from functools import cache
 from pathlib import Path
@@ -16,10 +15,10 @@ import torch
 from common import charts
 from common.axes import as_camera, check_root, some_rows, wrong_distance
 from common.command import Parser, add_device, bounded, exit_status, keep_inputs, pick_device
-from common.detector import from_array, read_people
+from common.detector import from_array
 from common.files import errors_of, save_array
-from common.photo import (describe, lift_people, read_picture, save_people, smooth,
-                          to_pixels)
+from common.lifting import lift_people
+from common.photo import lift_photograph
 from common.skeleton import BONES, JOINTS, find_bones
 from common.states import load_tensors
 from data import TEST_FILE, load, make_people
@@ -164,44 +163,8 @@ def lift_photo(args: argparse.Namespace) -> None:
     if model.n_joints != len(JOINTS):
         raise ValueError(f'{args.model}: found weights for {model.n_joints} joints, expected '
                          f'{len(JOINTS)}')
-    people = read_people(args.keypoints)
-    picture, film = read_picture(args.image) if args.image else (None, None)
-    size = args.image_size or picture.shape[1::-1]
-    if args.focal and args.focal < max(size) / 4:
-        raise ValueError(f'--focal: found {args.focal:g}, expected pixels; if it is in mm on 35 mm '
-                         f'film, it is {args.focal * max(size) / 36:.0f} pixels')
-    focal, centre = args.focal or film or math.hypot(*size), args.centre or np.divide(size, 2)
-    if args.fps and len(set(people.frames)) < len(people.frames):
-        raise ValueError(f'--fps: found several people in a frame of {args.keypoints}, expected '
-                         f'one person')
-    with errors_of(args.keypoints):
-        found = lift_people(model, people.points, size, focal, args.height, centre)
-    describe(people, found, size, focal)
-    if args.fps:
-        found['joint_3d'], found['root'] = smooth(found['joint_3d']), smooth(found['root'])
-    args.plots.mkdir(parents=True, exist_ok=True)
-    if args.predict:
-        save_people(args.predict, people, found, metres=args.height is not None)
-    draw_photo(args, found, picture, focal, centre)
+    lift_photograph(model, args)
     print_written(args)
-
-
-def draw_photo(args: argparse.Namespace, found: dict, picture, focal: float, centre) -> None:
-    """Draw what `lift_people` found; people are named by their row."""
-    rows, shown, lifted = np.flatnonzero(found['kept']), found['shown'], found['lifted']
-    charts.draw_gallery([(f'person {rows[row]}', shown[row], None, lifted[row])
-                         for row in dict.fromkeys((0, len(rows) // 2, len(rows) - 1))],
-                        BONES, JOINTS, args.plots / 'gallery.png')
-    if picture is not None:
-        joints = np.concatenate([found['joint_3d'], found['root'][:, None]], axis=1)[rows]
-        charts.draw_people(picture, to_pixels(joints, focal, centre), joints, rows, BONES, JOINTS,
-                           'm' if args.height else 'root of each person at 1',
-                           args.plots / 'people.png')
-    if args.animate and args.fps:  # a frame without a person repeats the last one
-        place = np.maximum(np.cumsum(found['kept']) - 1, 0)
-        shown, lifted = shown[place], smooth(lifted)[place]
-    if args.animate:
-        charts.animate(shown, lifted, BONES, JOINTS, args.animate, args.fps)
 
 
 def lift_keypoints(points, image_size, focal: float | None = None,

@@ -34,7 +34,7 @@ from common.charts import (BLUE, GREEN, GREY, ORANGE, PINK, TURN, UNIT, animate,
 from common.command import has_bfloat16
 from common.files import Table, write_csv
 from common.people import FACE, GAITS, LENGTHS, forward_kinematics, random_angles, sample
-from common.photo import TALL, fill_in, lift_points, visible
+from common.lifting import TALL, fill_in, lift_points, visible
 from common.skeleton import BONES, JOINTS, LIMBS, bone_sum, find_bones, joints_of
 from common.views import TWO_VIEWS, prepare_views
 from data import SUPERVISED, find_camera, load, split_blocks

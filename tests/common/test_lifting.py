@@ -1,0 +1,155 @@
+"""People anywhere in a picture: lifted at any distance, with missing points filled in."""
+import numpy as np
+import pytest
+import torch
+
+from common.camera import ROOT, project, smallest_rotation
+from common.people import random_lengths, sample
+from common.detector import from_array
+from common.lifting import (FEWEST, SIZE, TALL, extent, fill_in, find_root, lift_people,
+                            lift_points, visible)
+from common.skeleton import JOINTS, POINTS, bone_sum, joints_of, to_lab
+from conftest import COCO, person_of
+from eval import load_model
+from metrics import cal_n_mpjpe
+from model import LiftModel
+
+
+@pytest.fixture
+def model(shipped):
+    return load_model(shipped)
+
+
+def photographed(n, seed=8):
+    """Joints (n, 15, 3) about the root of people 1.75 m tall, and a detector's points (n, 15, 2) on
+    the plane at distance 1 of cameras 2 to 20 m away that do not look at them."""
+    rng, people = np.random.default_rng(seed), sample(n, seed)
+    about = people['joint_3d'] - ROOT
+    scale = 1.75 * TALL / bone_sum(about)
+    aside = np.insert(rng.uniform(-.5, .5, (n, 2)), 2, -1, axis=1)
+    turn = smallest_rotation(aside / np.linalg.norm(aside, axis=1, keepdims=True), ROOT)
+    points = scale * (people['joint_detected'] - ROOT) + rng.uniform(2, 20, (n, 1, 1)) * ROOT
+    return scale * about @ turn, project(points @ turn, np.ones(2))
+
+
+def in_pixels(points, confidence):
+    """Points (N, 15, 3) in a picture of 1920 x 1080 pixels, focal length 1500."""
+    return np.dstack([1500 * points * (1, -1) + (960, 540), confidence])
+
+
+def test_people_are_lifted_anywhere_in_the_image_and_at_any_distance(model):
+    truth, points = photographed(300)
+    joint_3d, _, _ = lift_points(model, joints_of(points))
+    assert cal_n_mpjpe(joint_3d[:, :-1] - joint_3d[:, -1:], truth, root=(0, 0, 0)) < .08
+    off = project(joint_3d[:, :6], np.ones(2)) - points[:, 3:9]  # legs; whatever their depth
+    assert np.median(np.linalg.norm(off, axis=-1)) < .005
+
+
+def test_a_height_gives_metres_and_people_with_few_joints_are_skipped(model):
+    _, points = photographed(40)
+    confidence = np.full((40, 15), .9)
+    arm = [POINTS.index(name) for name in ('LShoulder', 'LElbow', 'LWrist')]
+    confidence[[3, 5]] *= ~np.isin(range(15), arm)  # nor spine, neck, head: 9 joints are left
+    confidence[3, POINTS.index('LAnkle')] = .29
+    people = lift_people(model, in_pixels(points, confidence), (1920, 1080), 1500, height=1.75)
+    np.testing.assert_array_equal(people['kept'], np.arange(40) != 3)
+    expected = np.ones((40, 15), bool)
+    expected[[3, 5]] = ~np.isin(JOINTS, ('LShoulder', 'LElbow', 'LWrist', 'Spine', 'Neck', 'Head'))
+    expected[3, JOINTS.index('LAnkle')] = False
+    np.testing.assert_array_equal(people['seen'], expected)
+    assert people['shown'].shape == (39, 15, 2) and people['lifted'].shape == (39, 15, 3)
+    joints = np.concatenate([people['joint_3d'], people['root'][:, None]], axis=1)[people['kept']]
+    hip, knee, ankle = (to_lab(joints)[:, JOINTS.index(name)] for name in ('RHip', 'RKnee',
+                                                                          'RAnkle'))
+    leg = np.linalg.norm(hip - knee, axis=1) + np.linalg.norm(knee - ankle, axis=1)
+    assert np.median(leg) == pytest.approx(.491 * 1.75, rel=.06)  # Winter, 2009
+    alone = lift_people(model, in_pixels(points, confidence), (1920, 1080), 1500)
+    assert np.isnan(people['joint_3d'][3]).all() and np.isnan(people['root'][3]).all()
+    ratio = np.delete(people['joint_3d'] / alone['joint_3d'], 3, axis=0)  # each root is 1 away
+    assert np.ptp(ratio, axis=(1, 2)).max() < 1e-3 * ratio.max()
+
+
+def test_nobody_with_enough_joints_is_an_error():
+    _, points = photographed(2)
+    with pytest.raises(ValueError, match=f'nobody with {FEWEST} of 15 joints'):
+        lift_people(LiftModel(1, 16), in_pixels(points, np.zeros((2, 15))), (1920, 1080), 1500)
+
+
+def test_sizes_and_the_root_are_those_of_synthetic_people():
+    about = sample(2000, seed=8)['joint_3d'] - ROOT
+    assert bone_sum(about).mean() == pytest.approx(SIZE, rel=.02)
+    lengths = random_lengths(np.random.default_rng(0), 2000)
+    legs = (lengths['thigh'] + lengths['shank']).mean()  # shares of the height: Winter, 2009
+    once, twice = (sum(lengths[name].mean() for name in names) for names in (
+        ('spine', 'neck', 'head'), ('thigh', 'shank', 'upper_arm', 'forearm')))
+    sides = sum(2 * np.linalg.norm([lengths[name] for name in names], axis=0).mean() for names in (
+        ('hip_side', 'hip_drop', 'hip_ahead'), ('shoulder_side', 'shoulder_rise')))
+    assert (once + 2 * twice + sides) / (legs / .491) == pytest.approx(TALL, rel=.02)
+    off = np.linalg.norm(find_root(about)[:, 0], axis=1)
+    assert off.mean() < .006 and off.max() < .04  # 26 mm at 4.5 m
+    turn = smallest_rotation(np.array([[.6, 0, -.8]]), ROOT)
+    np.testing.assert_allclose(find_root(2 * about @ turn.mT), 2 * find_root(about) @ turn.mT,
+                               atol=1e-6)
+
+
+def test_turning_the_camera_turns_the_joints():
+    """Exactly, for any network."""
+    people = sample(50, seed=6)
+    torch.manual_seed(0)
+    model = LiftModel(1, 16)
+    model.fit(torch.from_numpy(people['joint_2d_1']), torch.from_numpy(people['joint_3d']))
+    joint_2d = np.pad(people['joint_2d_1'], ((0, 0), (0, 1), (0, 0)))
+    aside = np.array([.3, -.2, -1.])
+    turn, = smallest_rotation(aside[None] / np.linalg.norm(aside), ROOT)
+    rays = np.concatenate([joint_2d, np.full((50, 16, 1), -1)], axis=2)
+    before, *_ = lift_points(model, joint_2d)
+    after, *_ = lift_points(model, project(rays @ turn, np.ones(2)))
+    np.testing.assert_allclose(after, before @ turn, atol=1e-5)
+
+
+def test_a_joint_is_visible_if_all_its_points_are():
+    hidden = np.zeros((2, 15), bool)
+    hidden[1, POINTS.index('LShoulder')] = True
+    names = np.array((*JOINTS, 'Root'))
+    assert visible(hidden)[0].all()
+    assert set(names[~visible(hidden)[1]]) == {'LShoulder', 'Spine', 'Neck', 'Head', 'Root'}
+
+
+def test_hidden_joints_are_filled_in_near_to_where_they_were():
+    _, points = photographed(200)
+    joint_2d, rng = joints_of(points), np.random.default_rng(0)
+    seen = rng.random((200, 16)) > .15
+    shown = np.where(seen[..., None], joint_2d, 99)  # what is there does not matter
+    filled = fill_in(shown, seen)
+    np.testing.assert_array_equal(filled[seen], joint_2d[seen])
+    error = (np.linalg.norm(filled - joint_2d, axis=2)
+             / np.ptp(joint_2d[..., 1], axis=1)[:, None])[~seen]
+    assert np.median(error) < .06 and error.max() < 1
+    np.testing.assert_allclose(fill_in(3 * shown + 5, seen), 3 * filled + 5, atol=1e-6)
+    assert extent(np.array([[0, 0], [0, 2.]])) == pytest.approx(2 ** .5)
+
+
+@pytest.mark.parametrize('change', (
+    lambda person: person, lambda person: person * [1, -1, 1] + [0, 1080, 0],
+    lambda person: person[:, [1, 0, 2]], lambda person: person[::-1],
+    lambda person: person * [0, 0, 1] + [500, 500, 0]))
+def test_points_unlike_a_person_are_odd(model, change):
+    """As they are, upside down, y before x, in another order, all in one place."""
+    changed = change(person := person_of(COCO))
+    people = lift_people(model, from_array(changed), (1920, 1080))
+    assert people['odd'].tolist() == [changed is not person]
+
+
+def test_a_point_far_beyond_the_picture_is_missing(model):
+    person = person_of(COCO)
+    person[9, :2] = 48_000, -31_000  # the left wrist
+    people = lift_people(model, from_array(person), (1920, 1080))
+    np.testing.assert_array_equal(people['seen'][0], np.array(JOINTS) != 'LWrist')
+    assert not people['odd'].any()
+
+
+def test_the_principal_point_moves_with_a_crop(model):
+    person = from_array(person_of(COCO))
+    whole = lift_people(model, person, (1920, 1080), 1500)
+    crop = lift_people(model, person - [600, 200, 0], (800, 800), 1500, centre=(360, 340))
+    np.testing.assert_allclose(crop['joint_3d'], whole['joint_3d'], atol=1e-9)
