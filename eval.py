@@ -6,6 +6,7 @@
 """
 import argparse
 import sys
+import warnings
 from functools import cache
 from pathlib import Path
 
@@ -35,9 +36,9 @@ def load_model(path, device='cpu') -> LiftModel:
     Raises OSError for a file that cannot be opened, ValueError for anything but such weights.
     """
     state = load_tensors(path, 'the state_dict of a LiftModel')
-    for key in ('model_state_dict', 'state_dict', 'parts', 'model'):  # of others, and our states
+    for key in ('model_state_dict', 'state_dict', 'parts', 'model', 'net', 'model_state'):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
+            state = state[key]  # as others wrap it, and our states
     with errors_of(path):
         return LiftModel.from_state_dict(state).to(device).eval()
 
@@ -177,6 +178,9 @@ def lift_keypoints(points, image_size, focal: float | None = None,
     ValueError for points of no known format, and if nobody has enough.
     """
     found = lift_people(shipped_model(), from_array(points), image_size, focal, height)
+    if found['odd'].any():
+        rows = np.flatnonzero(found['kept'])[found['odd']]
+        warnings.warn(f'the points of person {some_rows(rows)} do not look like those of a person')
     return found['joint_3d'], ~found['seen']
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 def as_joints(pose) -> Tensor:
     """Bring a pose or many to joints (..., J, 3). Raises ValueError for another shape."""
     pose = torch.as_tensor(pose)
+    pose = pose if pose.is_floating_point() else pose.float()
     shape = tuple(pose.shape)
     if shape[-1:] == (3,) and len(shape) > 1:
         return pose

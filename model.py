@@ -129,7 +129,8 @@ class LiftModel(nn.Module):
     def from_state_dict(cls, state: dict) -> 'LiftModel':
         """Make the model of these weights, its sizes read off their shapes. Raises ValueError."""
         try:
-            state = {name.removeprefix('module.'): value for name, value in state.items()}
+            state = {name.removeprefix('module.').removeprefix('_orig_mod.'): value
+                     for name, value in state.items()}
             n_blocks = len({key.split('.')[1] for key in state if key.startswith('blocks.')})
             model = cls(n_blocks, len(state['first.weight']),
                         output_nodes=len(state['last.weight']))

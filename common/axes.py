@@ -83,38 +83,44 @@ def other_axes(joint_3d: np.ndarray) -> str:
 def wrong_people(joint_3d: np.ndarray, focal_len: np.ndarray) -> str:
     """Say if joints (N, J, 3) are upside down or mirrored; return nothing if they are right.
 
-    focal_len (2,) has the signs of the image's axes. If nothing else is known of the skeleton, a
-    negative sign of x alone tells of a mirror.
+    focal_len (2,) has the signs of the image's axes. If both are positive, image and joints agree,
+    and people may lie, or begin with the left. If x alone is negative, a mirror is between image
+    and joints; a known skeleton tells on which side.
     """
+    fx, fy = focal_len
+    if fx > 0 and fy > 0:
+        return ''
     found = anatomy(joint_3d)
     if found is None:
-        return 'x mirrored' if focal_len[0] < 0 < focal_len[1] else ''
+        return 'x mirrored' if fx < 0 < fy else ''
     upright, not_mirrored = found
     wrong = []
     if not upright:
         wrong.append('people upside down')
-    if not not_mirrored:
+    if fx < 0 and not not_mirrored:
         wrong.append('mirrored people (their knees bend forwards)')
     return ' and '.join(wrong)
 
 
-def as_camera(poses: dict, focal_len: np.ndarray) -> np.ndarray:
-    """Bring joint_2d_1 (N, J, 2) to the signed focal lengths (2,) of a model.
+def as_camera(data: dict, focal_len: np.ndarray) -> np.ndarray:
+    """Return joint_2d_1 (N, J, 2) scaled to the signed focal lengths (2,) of a model.
 
-    The file's own are focal_len_1, if it has them, with the signs that joint_3d shows, if there is
-    one. Focal lengths that agree to 2 %, about the range of the training, count as equal.
+    The file's own are focal_len_1 or, without it, the model's. Their signs are those that joint_3d
+    shows or, without it, negative ones of the file. Differences up to 2 %, about the range of the
+    training, are ignored.
     """
-    own, signs = np.abs(poses.get('focal_len_1', focal_len)), focal_len
-    if np.allclose(own, np.abs(focal_len), rtol=.02):
-        own = np.abs(focal_len)
-    if 'joint_3d' in poses:
-        signs = fit_focal(poses['joint_3d'], poses['joint_2d_1'])
-        if people := wrong_people(poses['joint_3d'], signs):
-            print(f'warning: found {people}, expected x right and y up in joint_3d',
+    given = data.get('focal_len_1')
+    own = np.broadcast_to(focal_len if given is None else given, (len(data['joint_2d_1']), 2))
+    signs = own if given is not None and (given < 0).any() else focal_len
+    if 'joint_3d' in data:
+        signs = find_focal(data)[0]
+        if wrong := wrong_people(data['joint_3d'], signs):
+            print(f'warning: found {wrong}, expected x right and y up in joint_3d',
                   file=sys.stderr)
-        if not np.allclose(np.abs(signs), np.median(np.atleast_2d(own), axis=0), rtol=.02):
+        if not np.allclose(np.abs(np.median(own, axis=0)), np.abs(signs), rtol=.02):
             print(f'warning: joint_3d shows focal lengths of {signs[0]:.4g} and {signs[1]:.4g}, '
-                  f'expected {focal_len[0]:.4g} and {focal_len[1]:.4g} as in the model, or others '
-                  f'as focal_len_1', file=sys.stderr)
-    scale = np.float32(focal_len / np.copysign(own, signs))
-    return poses['joint_2d_1'] * scale.reshape(-1, 1, 2)
+                  f'expected {focal_len[0]:.4g} and {focal_len[1]:.4g} as in the model, or right '
+                  f'ones as focal_len_1', file=sys.stderr)
+            own = np.broadcast_to(focal_len, own.shape)
+    own = np.where(np.isclose(np.abs(own), np.abs(focal_len), rtol=.02), focal_len, own)
+    return data['joint_2d_1'] * np.float32(focal_len / np.copysign(own, signs))[:, None]

@@ -6,6 +6,7 @@ import sys
 import time
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 
 import torch
 
@@ -66,10 +67,14 @@ def exit_status(parser: Parser, interrupted=lambda: 'no file is half written'):
 
 
 def keep_inputs(inputs: dict, outputs: dict) -> None:
-    """Raise ValueError if an output would replace an input; both map options to paths or None."""
+    """Raise ValueError if an output would replace an input, or lie in a folder that is one.
+
+    Both map options to paths or None.
+    """
     for name, path in outputs.items():
         for other, source in inputs.items():
-            if path and source and os.path.realpath(path) == os.path.realpath(source):
+            if path and source and Path(os.path.realpath(path)).is_relative_to(
+                    os.path.realpath(source)):
                 raise ValueError(f'{name}: found {path}, the input {other}, expected another file')
 
 

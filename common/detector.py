@@ -21,6 +21,7 @@ FORMATS = {
     33: ('MediaPipe', (0, 7, 8, 24, 26, 28, 23, 25, 27, 11, 13, 15, 12, 14, 16))}
 EXPECTED = ('expected points of ' + ', '.join(f'{n} ({name})' for n, (name, _) in FORMATS.items()))
 POINT_KEYS = 'keypoints', 'pose_keypoints_2d', 'pose_keypoints'
+SCORE_KEYS = 'keypoint_scores', 'keypoints_scores', 'scores'
 CONFIDENT = .3  # a point with less confidence counts as missing
 
 
@@ -57,7 +58,8 @@ def from_array(points) -> np.ndarray:
 def people_in(path: Path):
     """Yield (frame, points) for each person. An empty frame of a folder yields (frame, None)."""
     if path.is_dir():
-        files = sorted(path.glob('*.json'))
+        files = sorted(path.glob('*.json'), key=lambda file: [
+            int(part) if part.isdigit() else part for part in re.split(r'(\d+)', file.name)])
         if not files:
             raise ValueError('found a folder without .json, expected frames of OpenPose')
         for file in files:
@@ -97,9 +99,14 @@ def people_of(found) -> list[tuple]:
     of MMPose has `instances`.
     """
     if isinstance(found, dict):
-        for key in ('annotations', 'people', 'instance_info'):
+        for key in ('annotations', 'people', 'instance_info', 'predictions'):
             if isinstance(found.get(key), list):
-                return people_of(found[key]) if found[key] else []
+                found = found[key]
+                if key == 'annotations':  # some are of objects alone
+                    found = [part for part in found if 'keypoints' in part]
+                break
+        else:
+            found = [found]
     people = []
     for part in found if isinstance(found, list) else [None]:
         if isinstance(part, list):  # MMPose for several images
@@ -109,7 +116,8 @@ def people_of(found) -> list[tuple]:
             people += [(frame, points) for _, points in people_of(part['instances'])]
         elif isinstance(part, dict) and (keys := [key for key in POINT_KEYS if key in part]):
             people.append((part.get('image_id', part.get('frame_id')),
-                           person_points(part[keys[0]], part.get('keypoint_scores'))))
+                           person_points(part[keys[0]], next(
+                               (part[key] for key in SCORE_KEYS if key in part), None))))
         else:
             raise ValueError('found no people with points, expected results of COCO, OpenPose, '
                              'AlphaPose, MMPose or Ultralytics')
@@ -119,6 +127,8 @@ def people_of(found) -> list[tuple]:
 def person_points(values, scores=None) -> np.ndarray:
     """Return the points (K, 2 or more) of a person: flat numbers, pairs, or Ultralytics' x, y,
     visible."""
+    if not values:
+        return None
     if isinstance(values, dict):
         values = [values.get(key) for key in ('x', 'y', 'visible') if values.get(key) is not None]
         return as_numbers(values).T
@@ -129,7 +139,12 @@ def person_points(values, scores=None) -> np.ndarray:
         if width is None:
             raise ValueError(f'found {len(points)} numbers for a person, {EXPECTED}')
         points = points.reshape(-1, width)
-    return points if scores is None else np.column_stack([points[:, :2], as_numbers(scores)])
+    if scores is None:
+        return points
+    scores = as_numbers(scores).ravel()
+    if len(scores) != len(points):
+        raise ValueError(f'found {len(scores)} scores for {len(points)} points of a person')
+    return np.column_stack([points[:, :2], scores])
 
 
 def as_numbers(values) -> np.ndarray:
@@ -154,18 +169,21 @@ def as_points(people: list) -> tuple[np.ndarray, str]:
                          f'{EXPECTED}, each x, y and perhaps a confidence')
     array = np.stack([np.full((n_points, width), np.nan) if points is None else points
                       for points in people]).astype(float)
-    column, (kind, chosen) = 3 if n_points == 33 else 2, FORMATS[n_points]  # MediaPipe has z
+    kind, chosen = FORMATS[n_points]
+    third = array[..., 2:3]
+    has_z = n_points == 33 and (width > 3 or (np.abs(third - .5) > .5).any())  # MediaPipe
+    column = 3 if has_z else 2
     confidence = array[..., column] if width > column else np.ones(array.shape[:2])
     confidence = np.nan_to_num(confidence, posinf=0, neginf=0)
-    if np.median(confidence) > 2:  # in percent
+    if np.median(confidence) > 20:  # in percent
         confidence = confidence / 100
     xy = array[..., :2]
     missing = ~np.isfinite(xy).all(axis=2) | (xy < 0).all(axis=2) | (xy == 0).all(axis=2)
     points = np.dstack([np.where(missing[..., None], 0, xy), np.where(missing, 0, confidence)])
-    if not missing.all() and (most := np.abs(points[..., :2]).max()) <= 2:
-        raise ValueError(f'found coordinates of at most {most:g}, expected pixels; multiply by '
-                         f'width and height')
-    refuse_human36m(points)
+    if not missing.all() and (most := np.quantile(np.abs(xy[~missing]), .9)) <= 2:
+        raise ValueError(f'found coordinates of mostly at most {most:.3g}, expected pixels; '
+                         f'multiply by width and height')
+    refuse_other_orders(points)
     points = points[:, chosen]
     ears = points[:, 1:3]
     both = (ears[..., 2:] >= CONFIDENT).all(axis=1, keepdims=True)
@@ -173,15 +191,29 @@ def as_points(people: list) -> tuple[np.ndarray, str]:
     return points, kind
 
 
-def refuse_human36m(points: np.ndarray) -> None:
-    """Raise ValueError for 17 points in the order of Human3.6M: the pelvis lies between the hips,
-    the spine between pelvis and thorax."""
-    if points.shape[1] != 17:
+def refuse_other_orders(points: np.ndarray) -> None:
+    """Raise ValueError for points (N, K, 3) that have the number of a format but not its order.
+
+    In Human3.6M's 17 the pelvis lies between the hips and the spine between pelvis and thorax; in
+    OpenPose's 18 and 25 the second is the neck, between the shoulders. A few people cannot tell.
+    """
+    places = np.moveaxis(np.where(points[..., 2:] > 0, points[..., :2], np.nan), 1, 0)
+    if len(points) < 5:
         return
-    pelvis, right, left, spine, thorax = np.moveaxis(points[:, [0, 1, 4, 7, 8], :2], 1, 0)
-    trunk = np.linalg.norm(thorax - pelvis, axis=1)
-    off = np.maximum(np.linalg.norm(pelvis - (right + left) / 2, axis=1),
-                     np.linalg.norm(spine - (pelvis + thorax) / 2, axis=1))
-    if np.median(off - .15 * trunk) < 0:
-        raise ValueError("found 17 points in the order of Human3.6M, as in VideoPose3D's files, "
-                         "expected COCO's: nose, eyes, ears, shoulders, ...")
+    if len(places) == 17:
+        pelvis, right, left, spine, thorax = places[[0, 1, 4, 7, 8]]
+        off = np.maximum(distance(pelvis, (right + left) / 2),
+                         distance(spine, (pelvis + thorax) / 2))
+        if np.nanmedian(off - .15 * distance(thorax, pelvis)) < 0:
+            raise ValueError("found 17 points in the order of Human3.6M, as in VideoPose3D's "
+                             "files, expected COCO's: nose, eyes, ears, shoulders, ...")
+    elif len(places) in (18, 25):
+        neck, right, left = places[[1, 2, 5]]
+        trunk = distance(neck, (places[8] + places[11]) / 2)
+        if np.nanmedian(distance(neck, (right + left) / 2) - .3 * trunk) > 0:
+            raise ValueError(f'found {len(places)} points whose second is not the neck, expected '
+                             f'the order of OpenPose')
+
+
+def distance(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(one - other, axis=-1)

@@ -39,7 +39,7 @@ def lift_people(model, points: np.ndarray, image_size, focal: float | None = Non
     lifted   (M, 15, 3)    its answer
     odd      (M,)          if that is unlike people
     """
-    size = np.asarray(image_size, dtype=float)
+    size = check_camera(image_size, focal, height)
     beyond = np.abs(points[..., :2] / size - .5).max(axis=2) > 1.5  # by more than the picture
     confidence = np.where(beyond, 0, points[..., 2])
     joint_2d = to_plane(points, size / 2 if centre is None else centre, focal or math.hypot(*size))
@@ -55,6 +55,20 @@ def lift_people(model, points: np.ndarray, image_size, focal: float | None = Non
     joint_3d[kept], root[kept] = from_lab(joints[:, :-1]), joints[:, -1]
     return {'kept': kept, 'joint_3d': joint_3d, 'root': root, 'seen': seen[:, :-1],
             'shown': shown, 'lifted': lifted, 'odd': is_odd(model, shown, lifted)}
+
+
+def check_camera(image_size, focal, height) -> np.ndarray:
+    """Return the size (2,) of the picture; raise ValueError for a camera or a person that cannot
+    be."""
+    size = np.asarray(image_size, dtype=float)
+    if size.shape != (2,) or not (size >= 1).all():
+        raise ValueError(f'found an image size of {image_size}, expected width and height')
+    if focal is not None and not max(size) / 4 <= focal < math.inf:
+        raise ValueError(f'found a focal length of {focal:g}, expected pixels; if it is in mm on '
+                         f'35 mm film, it is {focal * max(size) / 36:.0f} pixels')
+    if height is not None and not .3 <= height <= 3:
+        raise ValueError(f'found a height of {height:g}, expected metres from 0.3 to 3')
+    return size
 
 
 def is_odd(model, shown: np.ndarray, lifted: np.ndarray) -> np.ndarray:

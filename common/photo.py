@@ -11,7 +11,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from common import charts
 from common.camera import project
-from common.detector import People, read_people
+from common.detector import CONFIDENT, People, read_people
 from common.files import atomic, errors_of, save_array
 from common.lifting import FEWEST, lift_people
 from common.skeleton import BONES, JOINTS
@@ -27,9 +27,6 @@ def lift_photograph(model, args: argparse.Namespace) -> None:
     people = read_people(args.keypoints)
     picture, film = read_picture(args.image) if args.image else (None, None)
     size = args.image_size or picture.shape[1::-1]
-    if args.focal and args.focal < max(size) / 4:
-        raise ValueError(f'--focal: found {args.focal:g}, expected pixels; if it is in mm on 35 mm '
-                         f'film, it is {args.focal * max(size) / 36:.0f} pixels')
     focal, centre = args.focal or film or math.hypot(*size), args.centre or np.divide(size, 2)
     if args.fps and len(set(people.frames)) < len(people.frames):
         raise ValueError(f'--fps: found several people in a frame of {args.keypoints}, expected '
@@ -74,9 +71,10 @@ def describe(people: People, found: dict, image_size, focal: float) -> None:
     if not kept.all():
         print(f'skipped, fewer than {FEWEST} of {len(JOINTS)} joints: person {numbers(~kept)}')
     outside = ((points[..., :2] < 0) | (points[..., :2] > image_size)).any(axis=2)
-    if outside[kept].mean() > .5:
-        print('warning: most points lie outside of the picture; is --image-size W H that of the '
-              'picture?', file=sys.stderr)
+    outside &= points[..., 2] >= CONFIDENT
+    if outside[kept].mean() > .05:
+        print(f'warning: {100 * outside[kept].mean():.0f} % of the points lie outside of the '
+              f'picture; is --image-size W H that of the picture?', file=sys.stderr)
     odd = kept.copy()
     odd[kept] = found['odd']
     if odd.any():

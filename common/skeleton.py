@@ -102,7 +102,7 @@ def find_bones(joint_3d: np.ndarray, known=()) -> list[tuple[int, int]]:
     root = np.broadcast_to(ROOT, (len(joints), 1, 3))
     joints = np.concatenate([joints, root], axis=1)                          # (N, J + 1, 3)
     lengths = np.linalg.norm(joints[:, :, None] - joints[:, None], axis=-1)  # (N, J + 1, J + 1)
-    lengths /= lengths.mean(axis=(1, 2), keepdims=True)  # people farther away are no smaller
+    lengths /= lengths.mean(axis=(1, 2), keepdims=True).clip(min=1e-12)  # nobody is smaller
     cost = lengths.mean(axis=0) + 4 * lengths.std(axis=0)
     bones, reached, rest = [], [len(cost) - 1], list(range(len(cost) - 1))
     while rest:
@@ -120,16 +120,18 @@ NORMAL = True, True  # upright and not mirrored, as `anatomy` says
 
 
 def anatomy(joint_3d: np.ndarray) -> tuple[bool, bool] | None:
-    """Tell if people (N, 15, 3) are upright, and if left and right are not swapped as in a mirror.
+    """Tell if people (N, 15, 3) are not upside down, and not mirrored.
 
-    In a mirror knees bend forwards. Returns None for another skeleton than JOINTS, and for fewer
-    than 50 poses, too few to tell.
+    Upside down are people whose trunk points down by more than 37 degrees; in a mirror knees bend
+    forwards, as with left and right joints swapped. Returns None for another skeleton than JOINTS,
+    and for fewer than 50 poses, too few to tell.
     """
     joint_3d = joint_3d[::len(joint_3d) // 2000 + 1].astype(float)
     if len(joint_3d) < 50 or find_bones(joint_3d, known=BONES) != BONES:
         return None
     joint = dict(zip(JOINTS, np.moveaxis(joint_3d, 1, 0)))
-    upright = np.median(joint['Neck'][:, 1] - (joint['LHip'] + joint['RHip'])[:, 1] / 2) > 0
+    trunk = joint['Neck'] - (joint['LHip'] + joint['RHip']) / 2
+    upright = np.median(trunk[:, 1] / np.linalg.norm(trunk, axis=1).clip(min=1e-12)) > -.6
     right, signs = joint['RHip'] - joint['LHip'], []
     for side in 'RL':
         thigh = joint[f'{side}Knee'] - joint[f'{side}Hip']

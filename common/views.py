@@ -98,7 +98,7 @@ def other_reading(views: dict) -> str:
         rot, transl = views['rot'].reshape(-1, 3, 3), views['transl']
         for name in names:
             rot, transl = READINGS[name](rot, transl)
-        _, gap, _, wrong = meeting(views | {'rot': rot.reshape(-1, 9), 'transl': transl})
-        if not wrong:
+        sign, gap, _, wrong = meeting(views | {'rot': rot.reshape(-1, 9), 'transl': transl})
+        if not wrong and sign[0] > 0:  # x to the left is no reading to propose
             return f'; with {" and ".join(names)} they would meet within {gap:.1g}'
     return ''

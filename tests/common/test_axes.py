@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from common.axes import check_root, wrong_distance, wrong_people
+from common.camera import project
 from common.people import sample
 from common.skeleton import NORMAL, anatomy
-from common.views import DOWN, prepare_views
+from common.views import DOWN, TWO_VIEWS, prepare_views
 from data import find_camera, load
 
 PEOPLE = sample(400, seed=4)
@@ -49,6 +50,26 @@ def test_an_image_in_a_mirror_is_read_as_such_if_the_people_tell():
     with pytest.raises(ValueError, match='x mirrored'):
         find_camera(unknown)
     assert wrong_people(JOINTS[:, ::-1], (1, -1)) == ''  # only y points down
+
+
+@pytest.mark.parametrize('weak', (False, True))
+@pytest.mark.parametrize('change', ('left first', 'lying', 'hand-standing'))
+def test_what_image_and_joints_agree_on_is_learnt_from(weak, change):
+    """An order that begins with the left, people of a camera on its side or upside down."""
+    people = {key: PEOPLE[key] for key in (*TWO_VIEWS, 'joint_3d')}
+    if change == 'left first':
+        order = [3, 4, 5, 0, 1, 2, 6, 7, 8, 12, 13, 14, 9, 10, 11]
+        people |= {key: people[key][:, order] for key in people if key.startswith('joint')}
+    else:
+        turn = np.float32([[0, -1], [1, 0]] if change == 'lying' else [[-1, 0], [0, -1]])
+        people['joint_3d'] = np.concatenate([people['joint_3d'][..., :2] @ turn.T,
+                                             people['joint_3d'][..., 2:]], axis=-1)
+        people['joint_2d_1'] = project(people['joint_3d'], people['focal_len_1'])
+        about = np.eye(3, dtype='f')
+        about[:2, :2] = turn
+        people['rot'] = (people['rot'].reshape(-1, 3, 3) @ about.T).reshape(-1, 9)
+    kept, summary = find_camera(prepare_views(people)[0] if weak else people)
+    assert 'left out' not in summary and (kept['focal_len_1'] > 0).all()
 
 
 @pytest.mark.parametrize('weak', (False, True))

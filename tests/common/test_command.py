@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from common import command
-from common.command import (Parser, add_device, bounded, exit_status, live, pick_device,
-                            pick_precision)
+from common.command import (Parser, add_device, bounded, exit_status, keep_inputs, live,
+                            pick_device, pick_precision)
 from conftest import ROOT
 
 
@@ -96,3 +96,12 @@ def test_an_old_python_is_named(monkeypatch, capsys):
     monkeypatch.setattr(sys, 'version_info', (3, 10, 13))
     with pytest.raises(SystemExit, match='expected 3.11 or newer'):
         Parser()
+
+
+@pytest.mark.parametrize('output', ('a.pkl', './a.pkl', 'link', 'frames', 'frames/1.json'))
+def test_an_output_is_no_input_nor_in_a_folder_of_inputs(tmp_path, monkeypatch, output):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'link').symlink_to('a.pkl')
+    with pytest.raises(ValueError, match=f'--out: found {output}'):
+        keep_inputs({'--data': 'a.pkl', '--keypoints': 'frames', '--val': None}, {'--out': output})
+    keep_inputs({'--data': 'a.pkl', '--keypoints': 'frames'}, {'--out': 'b.pkl', '--more': None})

@@ -58,6 +58,8 @@ JSON = {
     'Halpe 136': [{'image_id': '7.jpg', 'keypoints': flat(HALPE_136)}],
     'WholeBody': [mmpose(WHOLEBODY)], 'MMPose': [mmpose(COCO_17)],
     'MMPose images': [[mmpose(COCO_17)]],
+    'MMPose predictions': {'predictions': [[mmpose(COCO_17)]]},
+    'ViTPose': [{'keypoints': COCO_17[:, :2].tolist(), 'scores': [.9] * 17}],
     'MMPose video': [{'frame_id': 7, 'instances': [mmpose(COCO_17)]}],
     'MMPose demo': {'meta_info': {}, 'instance_info': [{'frame_id': 7,
                                                         'instances': [mmpose(COCO_17)]}]},
@@ -83,6 +85,30 @@ def test_arrays_of_people_or_of_one(tmp_path, name, n_people):
     people = read_people(tmp_path / 'a.npy')
     np.testing.assert_allclose(people.points, [HAND_MADE] * n_people)
     assert people.kind == name and people.frames == list(range(n_people))
+
+
+def test_frames_are_in_the_order_of_their_numbers(tmp_path):
+    for frame in (10, 2, 1):
+        (tmp_path / f'img_{frame}_keypoints.json').write_text(json.dumps({'people': [
+            {'pose_keypoints_2d': flat(OPENPOSE_25)}]}))
+    assert read_people(tmp_path).frames == [1, 2, 10]
+
+
+def test_a_third_column_of_mediapipe_in_0_to_1_is_its_confidence(tmp_path):
+    np.save(tmp_path / 'a.npy', np.delete(MEDIA, 2, axis=1))
+    np.save(tmp_path / 'b.npy', MEDIA[:, :3])
+    assert (read_people(tmp_path / 'a.npy').points[..., 2] == .9).all()
+    assert (read_people(tmp_path / 'b.npy').points[..., 2] == 1).all()
+
+
+def test_people_without_points_and_objects(tmp_path):
+    """Hands alone have a row; objects of COCO's annotations have none."""
+    (tmp_path / 'a.json').write_text(json.dumps({'people': [
+        {'pose_keypoints_2d': []}, {'pose_keypoints_2d': flat(OPENPOSE_25)}]}))
+    assert read_people(tmp_path / 'a.json').points[..., 2].any(axis=1).tolist() == [False, True]
+    (tmp_path / 'b.json').write_text(json.dumps({'annotations': [
+        {'image_id': 1, 'bbox': [1, 2, 3, 4]}, {'image_id': 2, 'keypoints': flat(COCO_17)}]}))
+    assert read_people(tmp_path / 'b.json').frames == [2]
 
 
 def test_a_folder_of_frames_keeps_the_empty_one(tmp_path):
@@ -144,7 +170,8 @@ def human36m():
     ('a.npy', '', 'no readable'), ('a.npy', np.zeros((1, 19, 2)), '(19, 2)'),
     ('a.npy', np.zeros((0, 17, 2)), 'anyone'), ('a.npy', np.array([{}]), 'no readable'),
     ('a.npy', np.full((2, 17, 3), .5), 'at most 0.5, expected pixels'),
-    ('a.npy', human36m(), 'Human3.6M')))
+    ('a.npy', np.stack([human36m()] * 5), 'Human3.6M'),
+    ('a.npy', np.stack([np.insert(COCO_17, 0, COCO_17[:1], axis=0)] * 5), 'neck')))
 def test_other_files_are_refused_in_one_line(tmp_path, name, content, words):
     path = tmp_path / name
     if isinstance(content, str):

@@ -153,3 +153,12 @@ def test_the_principal_point_moves_with_a_crop(model):
     whole = lift_people(model, person, (1920, 1080), 1500)
     crop = lift_people(model, person - [600, 200, 0], (800, 800), 1500, centre=(360, 340))
     np.testing.assert_allclose(crop['joint_3d'], whole['joint_3d'], atol=1e-9)
+
+
+@pytest.mark.parametrize('camera', (
+    {'image_size': (1080,)}, {'image_size': (0, 1080)}, {'focal': 28}, {'focal': -1500},
+    {'focal': float('nan')}, {'height': 175}))
+def test_a_camera_that_cannot_be_is_refused(camera):
+    options = {'image_size': (1920, 1080), 'focal': 1500, 'height': 1.75} | camera
+    with pytest.raises(ValueError, match='expected'):
+        lift_people(None, from_array(person_of(COCO)), **options)
