@@ -1,17 +1,19 @@
 """What a training learns from: sets of photographs in given shares, or rendered people."""
 import argparse
 import math
+import os
 from copy import copy
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import ConcatDataset, DataLoader
+from torch.utils.data import ConcatDataset, DataLoader, default_collate
 
-from pare.body import Skeleton
+from pare.body import GENDERS, Skeleton
 from pare.data import People
-from pare.metrics import mean_pose
+from pare.metrics import mean_pose, to, true_joints
 from pare.people import Rendered, rendered_samples, sample_bodies
+from pare.ranks import from_first
 
 N_VAL, VAL_SEED = 1000, 2  # people rendered to validate; seed 1 is that of the test set
 N_MEAN = 10_000            # bodies whose mean pose is taken
@@ -19,27 +21,51 @@ N_MEAN = 10_000            # bodies whose mean pose is taken
 
 def prepare(args: argparse.Namespace, bodies: dict, skeleton: Skeleton, rank: int = 0,
             n_ranks: int = 1) -> tuple:
-    """Prepare batches to train on, for one of n_ranks processes, and to validate on, and the mean
+    """Prepare batches to train on and to validate on, for one of n_ranks processes, and the mean
     pose (K, 3), None without bodies. Raises ValueError or OSError."""
-    per_process = args.batch_size // n_ranks
+    per_process, device = args.batch_size // n_ranks, skeleton.rows.device
     if not args.train:
         batches = Rendered(args.people // n_ranks, args.resolution, args.seed + rank, per_process,
-                           args.epochs)
-        return batches, rendered_val(args.resolution), rendered_mean(args.seed, skeleton)
+                           args.epochs, device)
+        val_batches = rendered_val(args.resolution, rank, n_ranks)
+        return batches, val_batches, rendered_mean(args.seed, skeleton)
     sets, shares = load_sets(args, bodies)
     val_set = held_out(args, bodies, sets[0])
-    batches = Mixture(sets, shares, per_process, args.seed, args.workers, rank, n_ranks)
-    return batches, DataLoader(val_set, 64, num_workers=args.workers), mean_of(sets, skeleton)
+    reading = {'num_workers': args.workers, 'pin_memory': device.type == 'cuda'}
+    batches = Mixture(sets, shares, per_process, args.seed, rank, n_ranks, reading)
+    val_batches = Loader(val_set, 64, sampler=range(rank, len(val_set), n_ranks), **reading)
+    return batches, val_batches, mean_of(sets, skeleton)
+
+
+def default_workers(photographs) -> int:
+    """Return how many processes read photographs, if there are any: one a core, at most 8."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+    return min(8, cores) if photographs else 0
+
+
+class Loader(DataLoader):
+    """A DataLoader whose errors are those of its samples, also if another process read them."""
+
+    def __iter__(self):
+        try:
+            yield from super().__iter__()
+        except ValueError as error:  # of another process: its traceback, which ends with the error
+            *_, last = str(error).strip().splitlines()
+            raise ValueError(last.removeprefix('ValueError: ')) from error
 
 
 def load_sets(args: argparse.Namespace, bodies: dict) -> tuple[list[People], list[float]]:
     """Load the sets of --train and their shares."""
     sets, shares, n = [], [], len(args.train)
-    folders = one_each('images', args.images, n + bool(args.val))
+    images = args.images
+    if args.val and len(images) == n:
+        images = [*images, images[-1]]
+    folders = one_each('images', images, n + bool(args.val))
     for name, folder, fit in zip(args.train, folders, one_each('fits', args.fits, n)):
         path, share = share_of(name)
         people = People(path, bodies['neutral'], folder, args.resolution, args.seed,
                         None if fit == '-' else fit)
+        people.check_learnable()
         leave_out_unreadable(people, args.skip_unreadable)
         if len(bodies) > 1:
             people.take_genders(bodies)
@@ -102,14 +128,30 @@ def rendered_mean(seed: int, skeleton: Skeleton) -> Tensor:
     return mean_pose(bodies['betas'], bodies['rotations'], skeleton)
 
 
-def rendered_val(resolution: int) -> DataLoader:
-    """Render people to validate on; return their batches."""
-    return DataLoader(rendered_samples(N_VAL, resolution, VAL_SEED)[0], 100)
+def rendered_val(resolution: int, rank: int = 0, n_ranks: int = 1) -> DataLoader:
+    """Render people to validate on; return the batches of one of n_ranks processes."""
+    samples, _ = rendered_samples(N_VAL, resolution, VAL_SEED)
+    return DataLoader(samples, 100, sampler=range(rank, N_VAL, n_ranks))
+
+
+def truth_of(samples, skeleton: Skeleton, genders: dict) -> Tensor:
+    """Return the true joints (N, K, 3) of all samples as `true_joints`, without their images."""
+    if isinstance(samples, People):
+        names = {'betas': 'shape', 'rotations': 'rotations', 'points_3d': 'S',
+                 'has_smpl': 'has_smpl'}
+        truth = {key: torch.from_numpy(samples.set[name]).float() for key, name in names.items()}
+        truth['gender'] = torch.tensor([GENDERS.index(name) for name in samples.set['gender']])
+    else:
+        truth = default_collate([{key: value for key, value in sample.items()
+                                  if key not in ('image', 'labels')} for sample in samples])
+    return torch.cat([true_joints(to(skeleton.rows.device, part), skeleton, genders).cpu()
+                      for part in ({key: value[rows] for key, value in truth.items()}
+                                   for rows in torch.arange(len(samples)).split(1000))])
 
 
 def leave_out_unreadable(people: People, skip: bool) -> None:
     """Raise ValueError if photographs cannot be read, or with `skip` leave them out."""
-    bad = people.unreadable()
+    bad = from_first(people.unreadable)
     if not bad.any():
         return
     first = people.images / str(people.set['imgname'][bad.argmax()])
@@ -123,13 +165,14 @@ def leave_out_unreadable(people: People, skip: bool) -> None:
 class Mixture:
     """Batches of several sets in given shares; order and augmentation follow from seed and epoch.
 
-    Each of n_ranks processes gets every n_ranks-th sample of the same order.
+    Each of n_ranks processes gets every n_ranks-th sample of the same order. `reading` are options
+    of the DataLoader.
     """
 
-    def __init__(self, sets: list[People], shares, batch_size: int, seed: int, workers: int = 0,
-                 rank: int = 0, n_ranks: int = 1):
-        self.sets, self.batch_size, self.seed, self.workers = sets, batch_size, seed, workers
-        self.rank, self.n_ranks = rank, n_ranks
+    def __init__(self, sets: list[People], shares, batch_size: int, seed: int, rank: int = 0,
+                 n_ranks: int = 1, reading: dict = {}):
+        self.sets, self.batch_size, self.seed = sets, batch_size, seed
+        self.rank, self.n_ranks, self.reading = rank, n_ranks, reading
         self.data, shares = ConcatDataset(sets), np.array(shares) / sum(shares)
         self.counts = np.floor(shares * len(self.data)).astype(int)
         self.n_batches = int(self.counts.sum()) // (batch_size * n_ranks)
@@ -150,7 +193,7 @@ class Mixture:
         order = rng.permutation(np.concatenate(rows))
         order = order[:self.n_batches * self.batch_size * self.n_ranks]
         batches = order.reshape(self.n_batches, -1)[:, self.rank::self.n_ranks].tolist()
-        return DataLoader(self.data, batch_sampler=batches, num_workers=self.workers)
+        return Loader(self.data, batch_sampler=batches, **self.reading)
 
     def close(self) -> None:
         """Do nothing: workers live for an epoch."""

@@ -4,6 +4,7 @@ SMPL is of Loper et al., SIGGRAPH Asia 2015. Its frame in a model file: metres, 
 the body's left. Cameras see x right, y down, z ahead, so an upright person is turned by half a
 turn about x.
 """
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +34,12 @@ H36M_IN_S = [KEYPOINTS.index(name) for name in H36M]
 GENDERS = 'neutral', 'm', 'f'
 EVALUATED = ('RAnkle', 'RKnee', 'RHip', 'LHip', 'LKnee', 'LAnkle', 'RWrist', 'RElbow', 'RShoulder',
              'LShoulder', 'LElbow', 'LWrist', 'Neck', 'Head')  # the 14 joints of 3DPW's protocol
+
+
+@cache
+def on_device(values: tuple, device: torch.device) -> Tensor:
+    """Return numbers as a tensor that is copied to a device once: each copy waits for a GPU."""
+    return torch.tensor(values, device=device)
 
 
 # ---- rotations ----------------------------------------------------------------------------------
@@ -85,14 +92,15 @@ def matrix_to_rotation_6d(matrix: Tensor) -> Tensor:
 
 def relative_rotations(world: Tensor) -> Tensor:
     """Return rotations (B, 24, 3, 3) relative to the parents for those in the camera's frame."""
-    parents = world[:, list(PARENTS[1:])]
+    parents = world[:, on_device(PARENTS[1:], world.device)]
     return torch.cat([world[:, :1], parents.mT @ world[:, 1:]], dim=1)
 
 
 def mirrored_rotations(rotations: Tensor) -> Tensor:
     """Return rotations (..., 24, 3, 3) of a body as a mirror shows it; a mirror negates x."""
-    mirror = torch.diag(rotations.new_tensor([-1., 1., 1.]))
-    return mirror @ rotations[..., FLIP_JOINTS, :, :] @ mirror
+    order, mirror = (on_device(values, rotations.device)
+                     for values in (tuple(FLIP_JOINTS), (-1., 1., 1.)))
+    return mirror[:, None] * rotations.index_select(-3, order) * mirror
 
 
 # ---- cameras ------------------------------------------------------------------------------------
@@ -233,8 +241,8 @@ class Skeleton(nn.Module):
             self.register_buffer(name, torch.from_numpy(array).float(), persistent=False)
         self.register_buffer('known', torch.from_numpy(joints.any(axis=1) | regressor.any(axis=1)),
                              persistent=False)
-        middle = ('RHip', 'LHip') if 'J_regressor_extra' in arrays else ('RShoulder', 'LShoulder')
-        self.centre = [KEYPOINTS.index(name) for name in middle]
+        first = KEYPOINTS.index('RHip' if 'J_regressor_extra' in arrays else 'RShoulder')
+        self.centre = slice(first, first + 2)  # the left one follows
 
     def missing(self) -> str:
         """Say which keypoints the body does not have; an empty string if it has all."""

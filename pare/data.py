@@ -5,66 +5,26 @@ the box / 200) and any of pose, shape, gender, has_smpl, part, S. Boxes and keyp
 of the photograph as it is seen, turned by its EXIF tag. A rendered set (see pare.people) has the
 arrays images and labels instead of imgname.
 """
-import math
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch.utils.data import Dataset
 
-from common.files import one_line
 from pare.body import (FLIP_JOINTS, FLIP_KEYPOINTS, FLIP_PARTS, GENDERS, KEYPOINTS, Body, Skeleton,
                        axis_angle_to_matrix, fit_camera)
-from pare.files import load_annotations, load_body
+from pare.crop import crop_matrix, read_reduced, readable, warp, warp_labels
+from pare.files import load_annotations
+from pare.formats import keys_of
 from pare.render import face_parts, rasterise, to_pixels
-from pare.standin import make_body
 
-FILES = {'neutral': 'SMPL_NEUTRAL', 'm': 'SMPL_MALE', 'f': 'SMPL_FEMALE'}
 PLAIN = {'flip': False, 'angle': 0., 'scale': 1., 'gain': np.ones(3)}  # no augmentation
 
 
-# ---- the crop -----------------------------------------------------------------------------------
-
-def crop_matrix(centre, side: float, resolution: int, angle: float = 0.,
-                flip: bool = False) -> np.ndarray:
-    """Return the affine map (2, 3) from pixels of the photograph to pixels of the crop.
-
-    The crop shows the box of this centre and side, flipped, then turned by an angle in radians from
-    x to y.
-    """
-    cos, sin = np.cos(angle), np.sin(angle)
-    turn, mirror = np.array([[cos, -sin], [sin, cos]]), np.diag([-1 if flip else 1, 1])
-    linear = resolution / side * turn @ mirror
-    return np.column_stack([linear, resolution / 2 - linear @ np.asarray(centre)])
-
-
-def warp(image: Image.Image, matrix: np.ndarray, resolution: int) -> np.ndarray:
-    """Crop an image by `crop_matrix` to bytes (R, R, 3), black outside the image.
-
-    If the crop is smaller than its box, its pixels are means: the image is reduced by a whole
-    number, then warped onto a finer crop, which is reduced too. Without means fine patterns alias.
-    """
-    inverse = np.linalg.inv(np.vstack([matrix, (0, 0, 1)]))[:2]
-    pixels = math.sqrt(abs(np.linalg.det(inverse[:, :2])))  # image pixels in a crop pixel
-    before = max(int(pixels / 2), 1)
-    after = max(math.ceil(pixels / before - .1), 1)
-    image = image.reduce(before) if before > 1 else image
-    fine = image.transform((after * resolution, after * resolution), Image.Transform.AFFINE,
-                           (inverse / before / (after, after, 1)).ravel(),
-                           Image.Resampling.BILINEAR)
-    return np.array(fine.reduce(after) if after > 1 else fine)
-
-
-def warp_labels(labels: np.ndarray, matrix: np.ndarray, resolution: int) -> np.ndarray:
-    """Crop labels (H, W) by `crop_matrix`: each is the nearest, 0 outside."""
-    inverse = np.linalg.inv(np.vstack([matrix, (0, 0, 1)]))[:2]
-    return np.asarray(Image.fromarray(labels).transform(
-        (resolution, resolution), Image.Transform.AFFINE, inverse.ravel(),
-        Image.Resampling.NEAREST)).astype(np.int64)
-
+# ---- augmentation -------------------------------------------------------------------------------
 
 def augment(rng) -> dict:
     """Draw a flip, turn, scale and gain of the channels as in SPIN and PARE."""
@@ -82,55 +42,6 @@ def turn_sample(rotations: np.ndarray, points_3d: np.ndarray, angle: float, flip
     turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0],
                      [0, 0, 1]])
     return np.concatenate([turn @ rotations[:1], rotations[1:]]), points_3d @ turn.T
-
-
-def read_photo(path: Path, small: bool = False) -> Image.Image:
-    """Read a photograph as it is seen: turned by its EXIF tag, RGB of 8 bits, white if it is clear.
-
-    `small` decodes a JPEG at an eighth of its size, which is enough to tell whether it is complete.
-    Raises ValueError that names the file if it cannot be read.
-    """
-    try:
-        with Image.open(path) as image:
-            if small:
-                image.draft('RGB', (32, 32))
-            image = ImageOps.exif_transpose(image)
-            if image.mode == 'F':
-                raise ValueError('floating-point numbers, expected 8 or 16 bits')
-            if image.mode.startswith('I'):  # grey of 16 bits
-                image = Image.fromarray((np.asarray(image) / 257).clip(0, 255).astype(np.uint8))
-            if image.has_transparency_data:
-                clear = image.convert('RGBA')
-                image = Image.new('RGBA', image.size, 'white')
-                image.alpha_composite(clear)
-            return image.convert('RGB')
-    except Exception as error:  # a damaged file may raise any exception
-        raise ValueError(f'{path}: found no readable image ({one_line(error)})') from error
-
-
-def readable(path: Path) -> bool:
-    """Tell if a photograph can be read to its end."""
-    try:
-        read_photo(path, small=True)
-    except ValueError:
-        return False
-    return True
-
-
-def load_bodies(path: Path | None, genders=GENDERS) -> dict[str, dict]:
-    """Load bodies by gender from a folder, or neutral alone from a file; default: the stand-in."""
-    if path is None:
-        return {'neutral': make_body()}
-    if not path.is_dir():
-        return {'neutral': load_body(path)}
-    bodies = {}
-    for gender in genders:
-        files = [path / f'{FILES[gender]}{suffix}' for suffix in ('.npz', '.pkl')]
-        found = [file for file in files if file.exists()]
-        if not found:
-            raise ValueError(f'{path}: found neither {files[0].name} nor {files[1].name}')
-        bodies[gender] = load_body(found[0])
-    return bodies
 
 
 # ---- samples ------------------------------------------------------------------------------------
@@ -163,11 +74,29 @@ class People(Dataset):
         """Leave out all samples except these (N,)."""
         self.set = {key: array[rows] for key, array in self.set.items()}
 
-    def keep_scored(self) -> int:
-        """Leave out samples without a true body or joints S; return their number, or raise
-        ValueError if no sample is left."""
+    def photos(self, names) -> dict[str, Path]:
+        """Return the photographs whose files have one of these names, by their imgname."""
+        return {f'photograph {name}': self.images / name for name in map(str, self.set.get(
+            'imgname', ())) if Path(name).name in names}
+
+    def check_learnable(self) -> None:
+        """Raise ValueError if no sample has anything to learn from."""
+        known = self.set['S'][:, self.skeleton.centre, 3] > 0  # others are taken from these
+        if not (self.set['has_smpl'].any() or (self.set['part'][..., 2] > 0).any()
+                or known.all(axis=1).any()):
+            raise ValueError(f'{self.path}: found nothing to learn in the keys '
+                             f'{", ".join(sorted(keys_of(self.path)))}, expected pose and shape, '
+                             f'or part, openpose or S with confidence')
+
+    def scored(self) -> np.ndarray:
+        """Tell which samples (N,) have a true body or the joints S that are scored."""
         has_regressor = len(self.skeleton.rows) > len(KEYPOINTS)
-        truth = self.set['has_smpl'] | self.set['has_joints'] & has_regressor
+        return self.set['has_smpl'] | self.set['has_joints'] & has_regressor
+
+    def keep_scored(self) -> int:
+        """Leave out samples without truth; return their number, or raise ValueError if no sample
+        is left."""
+        truth = self.scored()
         if not truth.any():
             raise ValueError(f'{self.path}: found neither pose and shape nor the 14 joints of 3DPW '
                              f'in S, expected one of them to score')
@@ -207,7 +136,8 @@ class People(Dataset):
         flip, angle = change['flip'], change['angle']
         side = 200 * self.set['scale'][row] * change['scale']
         matrix = crop_matrix(self.set['center'][row], side, self.resolution, angle, flip)
-        image = warp(self.photo(row), matrix, self.resolution)
+        photo, k = self.photo(row, side / self.resolution)
+        image = warp(photo, matrix @ np.diag([k, k, 1]), self.resolution)
         order = FLIP_KEYPOINTS if flip else slice(None)
         keypoints, points = self.set['part'][row][order], self.set['S'][row]
         pixels = keypoints[:, :2] @ matrix[:, :2].T + matrix[:, 2]
@@ -223,15 +153,18 @@ class People(Dataset):
                          'gender': torch.tensor(GENDERS.index(self.set['gender'][row])),
                          'labels': torch.from_numpy(self.labels(row, matrix, flip, sample))}
 
-    def photo(self, row: int) -> Image.Image:
-        """Read the photograph of a sample. Raises ValueError also if the box is beside it."""
-        photo = (Image.fromarray(self.set['images'][row]) if 'images' in self.set else
-                 read_photo(self.images / str(self.set['imgname'][row])))
-        half = np.array(photo.size) / 2
+    def photo(self, row: int, most: float) -> tuple[Image.Image, int]:
+        """Read the photograph of a sample at 1 / k of its size; also return k, at most `most`.
+
+        Raises ValueError also if the box is beside it.
+        """
+        photo, k = ((Image.fromarray(self.set['images'][row]), 1) if 'images' in self.set else
+                    read_reduced(self.images / str(self.set['imgname'][row]), most))
+        half = k * np.array(photo.size) / 2
         if (np.abs(self.set['center'][row] - half) > 100 * self.set['scale'][row] + half).any():
             raise ValueError(f'{self.path}: row {row}: found a box beside its image of '
-                             f'{photo.width} by {photo.height}, expected one that meets it')
-        return photo
+                             f'{k * photo.width} by {k * photo.height}, expected one that meets it')
+        return photo, k
 
     def labels(self, row: int, matrix: np.ndarray, flip: bool, sample: dict) -> np.ndarray:
         """Return the parts (R / 4, R / 4) of the set, otherwise of the true body, or -1.

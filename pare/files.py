@@ -1,4 +1,4 @@
-"""Files of the field: SMPL models, annotations and fits of SPIN, sequences of 3DPW.
+"""Files of the field: annotations and fits of SPIN, sequences of 3DPW.
 
     python -m pare.files sequenceFiles/train 3dpw_train.npz    # converts 3DPW to one set
 """
@@ -7,66 +7,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from common.command import Parser, exit_status
+from common.command import Parser, exit_status, keep_inputs
 from common.files import one_line
-from pare.body import (EVALUATED, EXTRA, FACE, H36M, KEYPOINTS, N_BETAS, PARENTS,
-                       axis_angle_to_matrix, matrix_to_axis_angle)
-from pare.formats import checked, read_npy, read_npz, read_pickle, write_npz
-
-# ---- bodies -------------------------------------------------------------------------------------
-
-SHAPES = {'v_template': ('V', 3), 'shapedirs': ('V', 3, 'B'), 'posedirs': ('V', 3, 207),
-          'J_regressor': (24, 'V'), 'weights': ('V', 24), 'kintree_table': (2, 24), 'f': ('F', 3)}
-REGRESSORS = {'J_regressor_h36m': len(H36M), 'J_regressor_extra': len(EXTRA)}
-
-
-def load_body(path) -> dict[str, np.ndarray]:
-    """Read and check an SMPL model, .pkl or .npz: the arrays of SHAPES as float32 and int64.
-
-    Also reads J_regressor_h36m.npy and J_regressor_extra.npy beside it. A body of SMPL's 6,890
-    vertices gets `face`, the vertices of FACE. Raises OSError or ValueError.
-    """
-    path = Path(path)
-    raw = (read_npz(path, (*SHAPES, *REGRESSORS, 'face')) if path.suffix == '.npz' else
-           read_pickle(path))
-    body, sizes = {}, {}
-    for key, shape in SHAPES.items():
-        if raw.get(key) is None:
-            raise ValueError(f'{path}: key {key} is missing, expected {", ".join(SHAPES)}')
-        wanted = tuple(sizes.get(n) if isinstance(n, str) else n for n in shape)
-        body[key] = checked(f'{path}: key {key}', raw[key], wanted,
-                            np.int64 if key in ('kintree_table', 'f') else np.float32)
-        sizes |= dict(zip(shape, body[key].shape))
-    if sizes['B'] < N_BETAS or not np.array_equal(body['kintree_table'][0][1:], PARENTS[1:]):
-        raise ValueError(f'{path}: found {sizes["B"]} shapes and another skeleton or too few of '
-                         f'them, expected SMPL with at least {N_BETAS}')
-    body['shapedirs'] = body['shapedirs'][..., :N_BETAS]
-    face = raw.get('face', tuple(FACE.values()) if sizes['V'] == 6890 else None)
-    if face is not None:
-        body['face'] = checked(f'{path}: key face', face, (len(FACE),), np.int64)
-    for key in ('f', 'face'):
-        if key in body and not (0 <= body[key].min() and body[key].max() < sizes['V']):
-            raise ValueError(f'{path}: key {key}: found vertices {body[key].min()} to '
-                             f'{body[key].max()}, expected 0 to {sizes["V"] - 1}')
-    for key, rows in REGRESSORS.items():
-        beside = path.with_name(f'{key}.npy')
-        if raw.get(key) is not None:
-            body[key] = checked(f'{path}: key {key}', raw[key], (rows, sizes['V']))
-        elif beside.exists():
-            body[key] = checked(beside, read_npy(beside), (rows, sizes['V']))
-    if 'J_regressor_h36m' in body and (body['J_regressor_h36m'][1] @ body['v_template'])[0] < 0:
-        body['J_regressor_h36m'] = body['J_regressor_h36m'][  # a file with the right leg first
-            [0, 4, 5, 6, 1, 2, 3, *range(7, 17)]]
-    return body
-
+from pare.body import (EVALUATED, KEYPOINTS, N_BETAS, axis_angle_to_matrix, matrix_to_axis_angle)
+from pare.checks import (GENDER_NAMES, check_radians, check_units, check_values, refuse_other_sets,
+                         refuse_other_shapes)
+from pare.formats import checked, keys_of, read_npy, read_npz, read_pickle, write_npz
+from pare.spin import OPENPOSE, add_openpose
 
 # ---- annotations --------------------------------------------------------------------------------
 
-SIDES = 1, 1e5  # smallest and largest side of a box, in pixels
-GENDER_NAMES = {'m': 'm', 'male': 'm', '0': 'm', 'f': 'f', 'female': 'f', '1': 'f',
-                'n': 'neutral', 'neutral': 'neutral', '-1': 'neutral'}  # names in SPIN and PARE
 NUMBERS = {'center': (2,), 'scale': (), 'pose': (72,), 'shape': (N_BETAS,), 'part': (24, 3),
-           'S': (24, 4), 'has_smpl': ()}  # shape of a row
+           'openpose': (len(OPENPOSE), 3), 'S': (24, 4), 'has_smpl': ()}  # shape of a row
 OTHERS = 'imgname', 'images', 'labels', 'visible', 'gender'
 
 
@@ -74,11 +26,12 @@ def load_annotations(path, fits=None) -> dict[str, np.ndarray]:
     """Read and check a set of samples in the keys of SPIN; numbers are float32.
 
     center and scale are in pixels of the photograph as it is seen, turned by its EXIF tag. Missing
-    numbers become zeros with confidence 0, a missing gender neutral. `fits`, a file of `load_fits`
-    for the same rows, fills in missing poses and shapes. has_smpl (N,) is True if they are known,
-    otherwise shape is 0. has_joints (N,) is True if S has the pelvis and the 14 joints of 3DPW.
-    Raises OSError or ValueError.
+    numbers become zeros with confidence 0, a missing gender neutral. `openpose` fills in missing
+    keypoints; `fits`, a file of `load_fits` for the same rows, missing poses and shapes. has_smpl
+    (N,) is True if they are known, otherwise shape is 0. has_joints (N,) is True if S has the
+    pelvis and the 14 joints of 3DPW. Raises OSError or ValueError.
     """
+    refuse_other_sets(path, keys_of(path))
     found = read_npz(path, (*NUMBERS, *OTHERS))
     for key in ('images' if 'images' in found else 'imgname', 'center', 'scale'):
         if not np.ndim(found.get(key, 0)) or not np.size(found[key]):
@@ -87,22 +40,22 @@ def load_annotations(path, fits=None) -> dict[str, np.ndarray]:
     n = len(found['center'])
     for key, value in found.items():
         if key in NUMBERS:
-            if value.shape == (n, 17, *NUMBERS[key][1:]):
-                raise ValueError(f'{path}: key {key}: found the 17 joints of Human3.6M, as of '
-                                 f'mmpose, expected the 24 keypoints of SPIN; another name for the '
-                                 f'key goes without')
+            refuse_other_shapes(path, key, value.shape, n)
             found[key] = checked(f'{path}: key {key}', value, (n, *NUMBERS[key]))
         elif value.shape[:1] != (n,):
             raise ValueError(f'{path}: key {key}: found shape {value.shape}, expected {n} rows as '
                              f'in center')
         elif value.dtype.kind == 'S':
             found[key] = np.char.decode(value, 'latin1')
-    _check_values(path, found)
+    check_values(path, found)
+    check_units(path, found)
     if ('pose' in found) != ('shape' in found):
         raise ValueError(f'{path}: found only one of pose and shape, expected both or neither')
     found['has_smpl'] = (found.get('has_smpl', np.ones(n)) > 0) & ('pose' in found)
     found = {key: np.zeros((n, *shape), np.float32) for key, shape in NUMBERS.items()} | {
         'gender': np.full(n, 'neutral')} | found
+    check_radians(path, found['pose'], found['has_smpl'])
+    found['part'] = add_openpose(found['part'], found.pop('openpose'))
     if fits is not None:  # as SPIN does
         other, known = load_fits(fits, n), found['has_smpl'][:, None]
         for key in ('pose', 'shape'):
@@ -111,27 +64,6 @@ def load_annotations(path, fits=None) -> dict[str, np.ndarray]:
     found['shape'][~found['has_smpl']] = 0
     rows = [KEYPOINTS.index(name) for name in ('Pelvis', *EVALUATED)]
     return found | {'has_joints': (found['S'][:, rows, 3] > 0).all(axis=1)}
-
-
-def _check_values(path, found: dict) -> None:
-    """Refuse a box too small or too large, negative confidence, an unknown gender."""
-    least, most = (side / 200 for side in SIDES)
-    good = {'scale': ((least <= found['scale']) & (found['scale'] <= most),
-                      f'a side of the box / 200 from {least:g} to {most:g}')}
-    for key in found.keys() & {'part', 'S'}:
-        good[key] = (found[key][..., -1] >= 0).all(axis=1), 'no confidence below 0'
-    for key, (rows, expected) in good.items():
-        if not rows.all():
-            row = rows.argmin()
-            raise ValueError(f'{path}: key {key}: found {np.min(found[key][row]):g} in row {row}, '
-                             f'expected {expected}')
-    if 'gender' in found:
-        genders = [str(gender) for gender in found['gender']]
-        strange = sorted(set(genders) - set(GENDER_NAMES))
-        if strange:
-            raise ValueError(f'{path}: key gender: found {one_line(strange[0])}, expected m, f or '
-                             f'neutral, or 0, 1 or -1')
-        found['gender'] = np.array([GENDER_NAMES[gender] for gender in genders])
 
 
 def load_fits(path, n: int) -> dict[str, np.ndarray]:
@@ -154,6 +86,7 @@ def load_fits(path, n: int) -> dict[str, np.ndarray]:
     else:
         fits = checked(path, read_npy(path), (n, 82))
         found = {'pose': fits[:, :72], 'shape': fits[:, 72:], 'has_smpl': np.ones(n)}
+    check_radians(path, found['pose'], found['has_smpl'] > 0)
     failed = (np.abs(found['shape']) > 3).any(axis=1)
     return found | {'shape': np.where(failed[:, None], np.float32(0), found['shape']),
                     'has_smpl': found['has_smpl'] > 0}
@@ -238,6 +171,7 @@ def main(argv=None) -> None:
     parser.add_argument('out', type=Path, help='.npz to write')
     args = parser.parse_args(argv)
     with exit_status(parser):
+        keep_inputs({path.name: path for path in args.source.glob('*.pkl')}, {'OUT': args.out})
         found = convert_3dpw(args.source)
         write_npz(args.out, found)
         print(f'wrote {args.out}: {len(found["center"])} samples')

@@ -78,19 +78,44 @@ STAND_INS = {'chumpy': Node, 'chumpy.Ch': Ch, 'chumpy.Select': Select, 'scipy': 
 
 def read_pickle(path) -> dict:
     """Read a pickled dictionary; `checked` makes arrays of the objects of chumpy and scipy."""
+    refuse_pointers(path)
     return pickles.read_pickle(path, STAND_INS)
 
 
 # ---- arrays -------------------------------------------------------------------------------------
 
-def read_npz(path, keys) -> dict[str, np.ndarray]:
-    """Read the arrays of an .npz that have one of these keys, and no other."""
-    found = {}
+def refuse_pointers(path) -> None:
+    """Raise ValueError for a web page or a pointer of git-lfs in place of a file."""
+    try:
+        with open(path, 'rb') as file:
+            start = file.read(23).lstrip()
+    except OSError:
+        return  # reading it will say
+    for first in (b'version https://git-lfs', b'<'):
+        if start.startswith(first):
+            raise ValueError(f'{path}: found {pickles.OTHERS[first]}, expected the file itself')
+
+
+def keys_of(path) -> set[str]:
+    """Return the names of all arrays of an .npz."""
+    with _archive(path) as archive:
+        return set(archive.keys())
+
+
+def _archive(path) -> np.lib.npyio.NpzFile:
+    """Open an .npz."""
+    refuse_pointers(path)
     with named(path, 'an .npz'):
         archive = np.load(path)
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise ValueError('a single array')
-    with archive:
+    return archive
+
+
+def read_npz(path, keys) -> dict[str, np.ndarray]:
+    """Read the arrays of an .npz that have one of these keys, and no other."""
+    found = {}
+    with _archive(path) as archive:
         for key in archive.keys() & set(keys):
             with named(f'{path}: key {key}', 'an array of numbers or text'):
                 found[key] = archive[key]
@@ -99,6 +124,7 @@ def read_npz(path, keys) -> dict[str, np.ndarray]:
 
 def read_npy(path) -> np.ndarray:
     """Read the array of an .npy."""
+    refuse_pointers(path)
     with named(path, 'an .npy of numbers'):
         return np.asarray(np.load(path))
 
@@ -141,6 +167,7 @@ def read_weights(path) -> dict[str, Tensor]:
     In a checkpoint, for instance of DINO or SPIN, they may be under state_dict, model, teacher or
     student. Their names may have a prefix, and other weights may be beside them.
     """
+    refuse_pointers(path)
     with torch.serialization.safe_globals([argparse.Namespace]):  # in checkpoints of DINO
         found = load_tensors(path, 'a state_dict')
     for key in ('state_dict', 'model', 'teacher', 'student'):

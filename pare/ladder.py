@@ -29,7 +29,8 @@ from pare.body import Skeleton, fit_camera, project
 from pare.eval import N_TEST, TEST_SEED
 from pare.metrics import centred, evaluate, on_part, to, true_joints, validate
 from pare.model import build
-from pare.people import PASSES, Rendered, look_at, rendered_samples, sample_bodies
+from pare.people import (PASSES, Rendered, draw_aims, look_at, rendered_samples,
+                         sample_bodies)
 from pare.recipes import SMALL, Recipe
 from pare.standin import make_body
 from pare.training import fit
@@ -183,7 +184,7 @@ def exact(rng, n: int, skeleton: Skeleton) -> tuple[Tensor, Tensor]:
     bodies, places, joints = sample_bodies(rng, n), [], []
     for rows in torch.arange(n).split(1000):
         points = skeleton(bodies['betas'][rows], bodies['rotations'][rows])
-        camera = torch.from_numpy(look_at(rng, points.keypoints.numpy()))
+        camera = look_at(points.keypoints, draw_aims(rng, len(rows)))
         places.append(project(points.keypoints, camera))
         joints.append(centred(points, skeleton))
     return torch.cat(places), torch.cat(joints)
@@ -197,7 +198,7 @@ def one_rung(n_people: int, name: str, recipe: Recipe, seed: int, test: Test, va
     in_bfloat16 = pick_precision('auto', test.device) == 'bfloat16'
     seconds, course, start = 0., [], time.perf_counter()
     with closing(Rendered(n_people, recipe.resolution, seed, recipe.batch_size,
-                          recipe.epochs)) as batches:
+                          recipe.epochs, test.device)) as batches:
         for row, _ in fit(model, batches, test.skeleton, recipe, in_bfloat16=in_bfloat16):
             seconds += time.perf_counter() - start
             row |= validate(model, val_batches, test.skeleton, test.device, recipe.resolution)

@@ -88,8 +88,7 @@ def skeleton_loss(model: nn.Module, bodies: dict[str, Tensor], body: nn.Module) 
     nothing = torch.zeros(len(bodies['seen']), N_PARTS, model.parts.in_channels
                           + model.reduce.out_channels, device=bodies['seen'].device)
     found = model.regress(nothing, bodies['seen'])
-    joints, truth = (body.posed_joints(each['betas'], each['rotations'])
-                     for each in (found, bodies))
+    joints, truth = body.posed_joints(found['betas'], found['rotations']), bodies['joints']
     offset_2d = project(joints, found['camera']) - bodies['places']
     offset_3d = joints - joints[:, :1] - (truth - truth[:, :1])
     return (size(offset_2d, False).mean() + 2 * size(offset_3d, False).mean()

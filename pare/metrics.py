@@ -3,8 +3,11 @@ import torch
 from torch import Tensor, nn
 
 from metrics import cal_mpjpe, cal_pa_mpjpe
-from pare.body import EVALUATED, GENDERS, H36M, H36M_IN_S, Body, Points, Skeleton, project
+from pare.body import (EVALUATED, GENDERS, H36M, H36M_IN_S, KEYPOINTS, Body, Points, Skeleton,
+                       project)
 from pare.losses import about_middle
+from pare.ranks import gathered
+from pare.spin import Spin
 
 ROWS = [H36M.index(name) for name in EVALUATED]
 
@@ -16,12 +19,13 @@ def to(device: torch.device, batch: dict) -> dict:
 
 @torch.no_grad()
 def evaluate(model: nn.Module, batches, skeleton: Skeleton, device: torch.device,
-             measure=lambda output, batch: {}) -> dict[str, Tensor]:
+             measure=lambda output, batch: {}, genders: dict = {}) -> dict[str, Tensor]:
     """Compare what a network finds with the truth.
 
-    Returns joints of H36M or, without them, keypoints, `found` and `true` (N, K, 3), in metres from
-    the pelvis. `off` (N, 24) are the distances of the projected keypoints, -1 to 1 being the crop,
-    NaN if a keypoint is unknown or hidden. Adds what measure(output, batch) returns for a batch.
+    Returns joints of H36M or, without them, keypoints, `found` and `true` (N, K, 3), see `centred`.
+    `off` (N, 24) are the distances of the projected keypoints, -1 to 1 being the crop, NaN if a
+    keypoint is unknown or hidden. Adds what measure(output, batch) returns for a batch. `genders`
+    as in `true_joints`.
     """
     model.eval()
     parts = []
@@ -30,28 +34,55 @@ def evaluate(model: nn.Module, batches, skeleton: Skeleton, device: torch.device
         output = model(batch['image'])
         points = skeleton(output['betas'], output['rotations'])
         off = project(points.keypoints, output['camera']) - batch['keypoints'][..., :2]
-        part = {'found': centred(points, skeleton), 'true': true_joints(batch, skeleton),
+        part = {'found': centred(points, skeleton), 'true': true_joints(batch, skeleton, genders),
                 'off': off.norm(dim=-1).where(visible(batch), torch.nan)}
         parts.append({key: value.cpu() for key, value in (part | measure(output, batch)).items()})
     return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
 
 
 def centred(points: Points, skeleton: Skeleton) -> Tensor:
-    """Take joints of H36M (B, 17, 3) from the pelvis or, without them, keypoints (B, 24, 3) from
-    their middle."""
+    """Take joints of H36M (B, 17, 3) from the pelvis or, without them, the keypoints that the body
+    has (B, K, 3) from their middle."""
     if not points.h36m.shape[1]:
-        return about_middle(points.keypoints, skeleton)
+        return about_middle(points.keypoints, skeleton)[:, skeleton.known]
     return points.h36m - points.h36m[:, :1]
 
 
-def true_joints(batch: dict, skeleton: Skeleton) -> Tensor:
-    """Return true joints (B, K, 3) as `centred`; without a true body those of S, or NaN."""
+def names_of(skeleton: Skeleton) -> list[str]:
+    """Return the names of the joints of `centred`."""
+    if len(skeleton.rows) > len(KEYPOINTS):
+        return list(H36M)
+    return [name for name, known in zip(KEYPOINTS, skeleton.known.tolist()) if known]
+
+
+def centre_of(skeleton: Skeleton) -> str:
+    """Say which joints `centred` returns, and from where."""
+    names = names_of(skeleton)
+    if names == list(H36M):
+        return f'{len(H36M)} joints of Human3.6M from the pelvis'
+    middle = ' and '.join(KEYPOINTS[skeleton.centre])
+    return f'{len(names)} keypoints of SPIN from the middle of {middle}'
+
+
+def true_joints(batch: dict, skeleton: Skeleton, genders: dict = {}) -> Tensor:
+    """Return true joints (B, K, 3) as `centred`; without a true body those of S, or NaN.
+
+    `genders` maps m and f to the skeletons of their bodies; without one the skeleton is neutral.
+    """
     joints = centred(skeleton(batch['betas'], batch['rotations']), skeleton)
-    if joints.shape[1] != len(H36M_IN_S):
-        return joints
-    given, sure = batch['points_3d'][:, H36M_IN_S].split((3, 1), dim=-1)
-    given = given.where(sure > 0, torch.nan)
+    for gender, other in genders.items():
+        rows = batch['gender'] == GENDERS.index(gender)
+        joints[rows] = centred(other(batch['betas'][rows], batch['rotations'][rows]), other)
+    given = torch.full_like(joints, torch.nan)
+    if names_of(skeleton) == list(H36M):
+        given = given_joints(batch)
     return torch.where(batch['has_smpl'][:, None, None] > 0, joints, given - given[:, :1])
+
+
+def given_joints(batch: dict) -> Tensor:
+    """Return the joints of H36M (B, 17, 3) in S, NaN if unknown."""
+    given, sure = batch['points_3d'][:, H36M_IN_S].split((3, 1), dim=-1)
+    return given.where(sure > 0, torch.nan)
 
 
 def visible(batch: dict) -> Tensor:
@@ -67,15 +98,21 @@ def on_part(places: Tensor, labels: Tensor) -> Tensor:
     return labels.flatten(1).gather(1, row * side + column) != 0
 
 
-def complete(found: dict) -> tuple[Tensor, Tensor]:
-    """Return joints found and true of those samples of `evaluate` whose true joints are known."""
-    known = ~found['true'].isnan().any(dim=(1, 2))
-    return found['found'][known], found['true'][known]
+def complete(found: dict, which: str = '') -> tuple[Tensor, Tensor]:
+    """Return joints found and true of those samples of `evaluate` whose true joints are known.
+
+    `which` is the end of their keys: _14 or _49 for those of `Meshes`.
+    """
+    known = ~found[f'true{which}'].isnan().any(dim=(1, 2))
+    return found[f'found{which}'][known], found[f'true{which}'][known]
 
 
-def validate(model, batches, skeleton, device, resolution: int) -> dict[str, float]:
-    """Return MPJPE and PA-MPJPE in mm, and the error of visible keypoints in pixels of the crop."""
-    found = evaluate(model, batches, skeleton, device)
+def validate(model, batches, skeleton, device, resolution: int,
+             genders: dict = {}) -> dict[str, float]:
+    """Return MPJPE and PA-MPJPE in mm, and the error of visible keypoints in pixels of the crop,
+    NaN if no keypoint is known."""
+    found = gathered(evaluate(model, batches, skeleton, device, genders=genders)
+                     if len(batches) else {})
     joints, truth = complete(found)
     return {'val_mpjpe': 1000 * cal_mpjpe(joints, truth).item(),
             'val_pa_mpjpe': 1000 * cal_pa_mpjpe(joints, truth).item(),
@@ -93,7 +130,15 @@ def mean_pose(betas: Tensor, rotations: Tensor, skeleton: Skeleton) -> Tensor:
     return (sums / len(betas)).cpu()
 
 
-# ---- the protocol of 3DPW, and places of the attention ------------------------------------------
+# ---- the measures of the field, and places of the attention --------------------------------------
+
+class Mesh(Body):
+    """Computes the vertices of a body, without its joints."""
+
+    def forward(self, betas: Tensor, rotations: Tensor) -> Tensor:
+        """Return vertices (B, V, 3) as Body."""
+        return super().forward(betas, rotations)[0]
+
 
 class Meshes:
     """Measures whole bodies and the attention, as the `measure` of `evaluate`.
@@ -103,35 +148,51 @@ class Meshes:
     """
 
     def __init__(self, bodies: dict, device: torch.device):
-        layers = {gender: Body(arrays).to(device) for gender, arrays in bodies.items()}
-        self.layers = [layers.get(gender, layers['neutral']) for gender in GENDERS]
-        self.regressor = torch.from_numpy(bodies['neutral']['J_regressor_h36m']).to(device)
         self.attention = 0.
+        layers, joints = ({gender: kind(arrays).to(device) for gender, arrays in bodies.items()}
+                          for kind in (Mesh, Spin))
+        self.layers, self.spin = ([by.get(gender, by['neutral']) for gender in GENDERS]
+                                  for by in (layers, joints))
+        regressor = bodies['neutral'].get('J_regressor_h36m')
+        self.regressor = None if regressor is None else torch.from_numpy(regressor).to(device)
 
     def __call__(self, output: dict, batch: dict) -> dict[str, Tensor]:
-        """Return the 14 joints of 3DPW, found and true, and the mean errors of vertices (B,).
+        """Return joints found and true, and the mean errors of vertices (B,).
 
-        Joints (B, 14, 3) are in metres from the pelvis. Without a body, S is the truth and the
-        error of vertices NaN. With attention, also returns labels (B, h, w) of the parts at the
-        size of the maps, and the cells (B, 24) of the peaks.
+        The 14 joints of 3DPW (B, 14, 3) are in metres from the pelvis, the 49 of SPIN (B, 49, 3)
+        from the nose; they are left out if the body has no regressors for them. Without a body, S
+        is the truth of the 14, and the rest NaN. With attention, also returns labels (B, h, w) of
+        the parts at the size of the maps, and the cells (B, 24) of the peaks.
         """
-        mesh, _ = self.layers[0](output['betas'], output['rotations'])
-        truth = torch.empty_like(mesh)
-        for number, layer in enumerate(self.layers):
-            rows = batch['gender'] == number
-            truth[rows], _ = layer(batch['betas'][rows], batch['rotations'][rows])
-        has_smpl, given = batch['has_smpl'] > 0, batch['points_3d'][:, H36M_IN_S, :3]
-        found, true = self.regressor @ mesh, self.regressor @ truth
-        true = true.where(has_smpl[:, None, None], given)
-        vertices = (mesh - truth).norm(dim=-1).mean(dim=1).where(has_smpl, torch.nan)
-        result = {'found_14': found[:, ROWS] - found[:, :1], 'true_14': true[:, ROWS] - true[:, :1],
-                  'vertices': vertices}
+        has_smpl = batch['has_smpl'][:, None, None] > 0
+        mesh, truth = self.both(self.layers, output, batch)
+        vertices = (mesh - truth).norm(dim=-1).mean(dim=1)
+        result = {'vertices': vertices.where(has_smpl[:, 0, 0], torch.nan)}
+        if self.regressor is not None:
+            found, true = self.regressor @ mesh, self.regressor @ truth
+            true = true.where(has_smpl, given_joints(batch))
+            result |= {'found_14': found[:, ROWS] - found[:, :1],
+                       'true_14': true[:, ROWS] - true[:, :1]}
+        if self.spin[0].complete:
+            found, true = self.both(self.spin, output, batch)
+            true = true.where(has_smpl, torch.nan)
+            result |= {'found_49': found - found[:, :1], 'true_49': true - true[:, :1]}
         if 'attention' in output:
             maps = output['attention']
             self.attention = self.attention + maps.sum(dim=0)
             result |= {'labels': shrunk(batch['labels'], maps),
                        'peaks': maps.flatten(2).argmax(dim=2)}
         return result
+
+    def both(self, layers: list, output: dict, batch: dict) -> tuple[Tensor, Tensor]:
+        """Return points (B, V, 3) of the found body, and of the true one by the layer of its
+        gender."""
+        found = layers[0](output['betas'], output['rotations'])
+        true = torch.empty_like(found)
+        for number, layer in enumerate(layers):
+            rows = batch['gender'] == number
+            true[rows] = layer(batch['betas'][rows], batch['rotations'][rows])
+        return found, true
 
 
 def shrunk(labels: Tensor, maps: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ class Regressor(nn.Module):
     def __init__(self):
         super().__init__()
         for name, values in (('mean', MEAN), ('std', STD)):
-            self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
+            self.register_buffer(name, 255 * torch.tensor(values).view(3, 1, 1), persistent=False)
 
     def forward(self, image: Tensor, gain: Tensor | None = None) -> dict[str, Tensor]:
         """Find the bodies in images (B, 3, R, R), bytes, their channels multiplied by gain (B, 3).
@@ -62,7 +62,7 @@ class Regressor(nn.Module):
     def standardise(self, image: Tensor, gain: Tensor | None = None) -> Tensor:
         """Turn bytes into numbers of about mean 0 and standard deviation 1."""
         image = image if gain is None else image * gain[:, :, None, None]
-        image = (image.clamp(max=255) / 255 - self.mean) / self.std
+        image = (image.clamp(max=255) - self.mean) / self.std
         return image.contiguous(memory_format=torch.channels_last)  # faster convolutions
 
 

@@ -4,8 +4,12 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from common.command import Parser, add_device, bounded, pick_device, pick_precision
+from common.command import (Parser, add_device, bounded, keep_inputs, pick_device,
+                            pick_precision)
+from common.states import state_path
+from pare.batches import default_workers, share_of
 from pare.recipes import RECIPES, Recipe
+from pare.smpl import files_of
 
 CHANGES = 'resolution', 'epochs', 'part_epochs', 'lr', 'batch_size'  # options that change a recipe
 N_PEOPLE = 10_000                    # rendered for an epoch
@@ -24,7 +28,8 @@ def make_parser() -> Parser:
     option('--train', nargs='+', metavar='FILE[:SHARE]', help='sets of photographs, .npz, and '
            'their shares of a batch; default: rendered people')
     option('--images', nargs='+', default=['.'], metavar='FOLDER',
-           help='where imgname begins: one for all sets, or one each, that of --val last')
+           help='where imgname begins: one for all sets, or one each; --val has its own, or the '
+           'last')
     option('--fits', nargs='+', default=['-'], metavar='FILE',
            help='pose and shape for samples without: one for each set, - for none')
     for name, text in (('val', 'set to validate; default: the last 5 %% of the first set'),
@@ -43,7 +48,8 @@ def make_parser() -> Parser:
             ('people', bounded(int, 100), N_PEOPLE, 'rendered for each epoch'),
             ('part-epochs', bounded(int, 1), None, 'with the loss of part labels; default: all'),
             ('seed', bounded(int, 0, 2 ** 31), 0, 'random seed'),
-            ('workers', bounded(int, 0), 0, 'processes that read photographs')):
+            ('workers', bounded(int, 0), None, 'processes that read photographs; default: as many '
+             'as cores, at most 8')):
         option(f'--{name}', type=kind, default=default, metavar='N', help=text)
     add_device(parser, precision=True)
     option('--out', type=Path, default='pareModel', metavar='FILE', help='file for the weights')
@@ -62,10 +68,22 @@ def fill_in_defaults(args: argparse.Namespace) -> None:
         if getattr(args, name) % divisor:
             raise ValueError(f'--{name.replace("_", "-")}: found {getattr(args, name)}, expected a '
                              f'multiple of {divisor}')
+    if args.workers is None:
+        args.workers = default_workers(args.train)
     if args.body and not args.train:
         raise ValueError('--body: found one without --train, expected none: rendered people have '
                          'the stand-in body')
+    keep_files(args)
     args.precision = pick_precision(args.precision, pick_device(args.device))
+
+
+def keep_files(args: argparse.Namespace) -> None:
+    """Raise ValueError if an output would replace an input."""
+    inputs = {f'--train {name}': share_of(name)[0] for name in args.train or ()}
+    inputs |= {f'--fits {name}': name for name in args.fits if name != '-'}
+    outputs = {'--out': args.out, 'the state of --out': state_path(args.out)}
+    outputs |= {f'--plots, {name}': args.plots / name for name in ('history.csv', 'history.png')}
+    keep_inputs(inputs | {'--val': args.val, '--init': args.init} | files_of(args.body), outputs)
 
 
 def recipe_of(args: argparse.Namespace) -> Recipe:

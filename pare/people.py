@@ -18,12 +18,13 @@ from torch import Tensor
 
 from common.command import Parser, bounded, exit_status
 from pare.body import (FLIP_KEYPOINTS, FLIP_PARTS, N_BETAS, Body, Skeleton, axis_angle_to_matrix,
-                       matrix_to_axis_angle, mirrored_rotations, project)
+                       matrix_to_axis_angle, mirrored_rotations, on_device, project)
 from pare.formats import write_npz
 from pare.render import face_parts, scene
 from pare.standin import make_body
 
 YAW = 60.                         # largest turn of people from the camera, in degrees
+MARGIN, ASIDE = (1.05, 1.3), .04  # side of a crop over that of a body; its deviation from there
 N_CLUTTER, N_OCCLUDERS = 3, 1     # shapes behind a person, and at most in front
 PASSES = 3                        # how often an epoch shows each of its people
 CHUNK = 500                       # people rendered at a time
@@ -33,10 +34,11 @@ BLUR = 3.                         # largest noise of places without an image, in
 
 # ---- poses --------------------------------------------------------------------------------------
 
-def sample_poses(rng, n: int, yaw: float = YAW) -> np.ndarray:
-    """Draw axis-angles (n, 24, 3) of standing people, up to yaw degrees from facing the camera.
+def draw_turns(rng, n: int) -> np.ndarray:
+    """Draw axis-angles (n, 25, 3) of standing people, up to YAW degrees from facing the camera.
 
-    The first joint turns to the camera's frame, where y is down.
+    The root turns twice: about the vertical, then to the camera's frame, where y is down, and a
+    little aside. The turns of the other joints follow.
     """
     pose = rng.normal(0, .12, (n, 24, 3))
     pose[:, (10, 11, 22, 23)] = 0
@@ -49,12 +51,18 @@ def sample_poses(rng, n: int, yaw: float = YAW) -> np.ndarray:
         pose[:, shoulder, 1] = rng.normal(-.25 * side, .4, n)
         pose[:, shoulder, 2] = -side * np.radians(rng.uniform(0, 75, n))
         pose[:, elbow, 1] = -side * np.abs(rng.normal(0, .7, n)).clip(max=2.3)
-    turn = np.zeros((2, n, 3))
-    turn[0, :, 1] = np.radians(rng.uniform(-yaw, yaw, n))
-    turn[1, :, (0, 2)] = rng.normal((np.pi, 0), .12, (n, 2)).T
-    upright, tilted = axis_angle_to_matrix(torch.from_numpy(turn))
-    pose[:, 0] = matrix_to_axis_angle(tilted @ upright).numpy()
-    return pose.astype(np.float32)
+    root = np.zeros((n, 2, 3))
+    root[:, 0, 1] = np.radians(rng.uniform(-YAW, YAW, n))
+    root[:, 1, ::2] = rng.normal((np.pi, 0), .12, (n, 2))
+    return np.concatenate([root, pose[:, 1:]], axis=1)
+
+
+def sample_poses(rng, n: int) -> np.ndarray:
+    """Draw axis-angles (n, 24, 3) of standing people in the camera's frame."""
+    turns = draw_turns(rng, n)
+    upright, tilted = axis_angle_to_matrix(torch.from_numpy(turns[:, :2])).unbind(dim=1)
+    root = matrix_to_axis_angle(tilted @ upright).numpy()
+    return np.concatenate([root[:, None], turns[:, 2:]], axis=1).astype(np.float32)
 
 
 def sample_betas(rng, n: int) -> np.ndarray:
@@ -62,19 +70,26 @@ def sample_betas(rng, n: int) -> np.ndarray:
     return rng.normal(0, 1, (n, N_BETAS)).clip(-2.5, 2.5).astype(np.float32)
 
 
-def sample_bodies(rng, n: int) -> dict[str, Tensor]:
-    """Draw rotations (n, 24, 3, 3) and betas (n, 10) of people."""
-    return {'rotations': axis_angle_to_matrix(torch.from_numpy(sample_poses(rng, n))),
-            'betas': torch.from_numpy(sample_betas(rng, n))}
+def sample_bodies(rng, n: int, device='cpu') -> dict[str, Tensor]:
+    """Draw rotations (n, 24, 3, 3), those of `sample_poses`, and betas (n, 10) of people."""
+    turns = torch.from_numpy(draw_turns(rng, n)).float().to(device)
+    betas = torch.from_numpy(sample_betas(rng, n)).to(device)
+    upright, tilted, others = axis_angle_to_matrix(turns).split((1, 1, 23), dim=1)
+    return {'rotations': torch.cat([tilted @ upright, others], dim=1), 'betas': betas}
 
 
-def look_at(rng, points: np.ndarray) -> np.ndarray:
-    """Draw cameras (B, 3), (s, tx, ty), each aimed near the middle of a body (B, V, 3)."""
-    low, high = points[..., :2].min(axis=1), points[..., :2].max(axis=1)
-    draws = np.array([(rng.uniform(1.05, 1.3), *rng.normal(0, .04, 2)) for _ in points])
-    scale = 2 / (draws[:, 0] * (high - low).max(axis=1))
-    shift = draws[:, 1:] / scale[:, None] - (low + high) / 2
-    return np.column_stack([scale, shift]).astype(np.float32)
+def draw_aims(rng, n: int) -> Tensor:
+    """Draw how cameras look at bodies (n, 3): the margin around one, and its place in the crop."""
+    low, high = MARGIN
+    draws = [(rng.random(), rng.standard_normal(), rng.standard_normal()) for _ in range(n)]
+    return torch.from_numpy(np.array(draws) * (high - low, ASIDE, ASIDE) + (low, 0, 0))
+
+
+def look_at(points: Tensor, aims: Tensor) -> Tensor:
+    """Return cameras (B, 3), (s, tx, ty), that look at bodies (B, V, 3) as `draw_aims` says."""
+    low, high = points[..., :2].aminmax(dim=1)
+    scale = 2 / (aims[:, :1] * (high - low).amax(dim=1, keepdim=True))
+    return torch.cat([scale, aims[:, 1:] / scale - (low + high) / 2], dim=1).float()
 
 
 def sample_skeletons(rng, n: int, body: Body) -> dict[str, Tensor]:
@@ -82,15 +97,16 @@ def sample_skeletons(rng, n: int, body: Body) -> dict[str, Tensor]:
     (n, 24, 2) of their joints in a crop, -1 to 1.
 
     `seen` are the places as a network would find them, with Gaussian noise, whose size differs
-    between bodies and between joints.
+    between bodies and joints. Also returns the `joints` (n, 24, 3), all on the device of `body`.
     """
-    bodies = sample_bodies(rng, n)
     device = body.template.device
-    joints = body.posed_joints(bodies['betas'].to(device), bodies['rotations'].to(device)).cpu()
-    places = project(joints, torch.from_numpy(look_at(rng, joints.numpy())))
+    bodies = sample_bodies(rng, n, device)
+    aims = draw_aims(rng, n).float().to(device)
     size = BLUR / 32 * rng.random((n, 1, 1)) * rng.random((n, 24, 1))
-    noise = torch.from_numpy(size * rng.standard_normal(places.shape)).float()
-    return bodies | {'places': places, 'seen': places + noise}
+    noise = torch.from_numpy(size * rng.standard_normal((n, 24, 2))).float().to(device)
+    joints = body.posed_joints(bodies['betas'], bodies['rotations'])
+    places = project(joints, look_at(joints, aims))
+    return bodies | {'joints': joints, 'places': places, 'seen': places + noise}
 
 
 # ---- images -------------------------------------------------------------------------------------
@@ -106,11 +122,10 @@ def render_people(n: int, size: int, seed) -> dict[str, np.ndarray]:
         rows = slice(start, start + 64)
         rotations = axis_angle_to_matrix(torch.from_numpy(pose[rows]))
         shape = torch.from_numpy(betas[rows])
-        vertices = body(shape, rotations)[0].numpy()
-        cameras = look_at(rng, vertices)
-        points = project(skeleton(shape, rotations).keypoints, torch.from_numpy(cameras))
-        points = ((points + 1) * size / 2).numpy()
-        for mesh, camera, keypoints in zip(vertices, cameras, points):
+        vertices = body(shape, rotations)[0]
+        cameras = look_at(vertices, draw_aims(rng, len(vertices)))
+        points = (project(skeleton(shape, rotations).keypoints, cameras) + 1) * size / 2
+        for mesh, camera, keypoints in zip(vertices.numpy(), cameras.numpy(), points.numpy()):
             image, whole, hidden = scene(rng, mesh, faces, parts, camera, size, N_CLUTTER,
                                          rng.integers(N_OCCLUDERS + 1))
             labels = np.where(hidden, 0, whole).astype(np.uint8)
@@ -133,13 +148,14 @@ def _start_worker() -> None:
 class Rendered:
     """Batches of people whom another process renders anew for each epoch.
 
-    So a network sees nobody in two epochs. An epoch shows `n` people PASSES times each, half of
-    them mirrored, with random gains of the channels. It depends on `seed` and its number alone.
+    So a network sees nobody in two epochs. An epoch brings `n` people to the `device` and shows
+    each PASSES times, half mirrored, with random gains of the channels. It depends on `seed` and
+    its number alone.
     """
 
-    def __init__(self, n: int, size: int, seed: int, batch_size: int, epochs: int):
+    def __init__(self, n: int, size: int, seed: int, batch_size: int, epochs: int, device='cpu'):
         self.n, self.size, self.seed, self.batch_size = n, size, seed, batch_size
-        self.epochs = epochs
+        self.epochs, self.device = epochs, device
         self.n_batches = n * PASSES // batch_size
         if not self.n_batches:
             raise ValueError(f'found {n} people, each shown {PASSES} times, expected at least a '
@@ -164,15 +180,17 @@ class Rendered:
 
     def epoch(self, number: int):
         """Yield the n_batches batches of an epoch, while the next epoch is rendered."""
-        people = self.people(number)
+        people = {key: value.to(self.device) for key, value in self.people(number).items()}
         if number < self.epochs:
             self.order(number + 1)
-        random = torch.Generator().manual_seed(1_000_003 * self.seed + number)
+        n, random = self.batch_size, torch.Generator().manual_seed(1_000_003 * self.seed + number)
         order = torch.cat([torch.randperm(self.n, generator=random) for _ in range(PASSES)])
-        for rows in order.split(self.batch_size)[:self.n_batches]:
-            batch = {key: value[rows] for key, value in people.items()}
-            batch['gain'] = 1 + GAIN * (2 * torch.rand(len(rows), 3, generator=random) - 1)
-            yield mirrored(batch, torch.rand(len(rows), generator=random) < .5)
+        draws = torch.rand(self.n_batches, 4 * n, generator=random).to(self.device)
+        gains = 1 + GAIN * (2 * draws[:, :3 * n].unflatten(1, (n, 3)) - 1)
+        flips = draws[:, 3 * n:] < .5
+        for rows, gain, which in zip(order.to(self.device).split(n), gains, flips):
+            batch = {key: select(value, rows) for key, value in people.items()}
+            yield mirrored(batch | {'gain': gain}, which)
 
     def close(self) -> None:
         """End the other process."""
@@ -193,8 +211,7 @@ def as_tensors(arrays: dict) -> dict[str, Tensor]:
 
 
 def rendered_samples(n: int, size: int, seed) -> tuple[list[dict[str, Tensor]], np.ndarray]:
-    """Render n people as samples like those of pare.data.People; also return the visible share of
-    each body (n,)."""
+    """Render n people as samples like those of pare.data.People, and the visible shares (n,)."""
     arrays = render_people(n, size, seed)
     people = as_tensors(arrays)
     samples = [{key: value[row] for key, value in people.items()} for row in range(n)]
@@ -203,12 +220,22 @@ def rendered_samples(n: int, size: int, seed) -> tuple[list[dict[str, Tensor]], 
 
 def mirrored(batch: dict[str, Tensor], which: Tensor) -> dict[str, Tensor]:
     """Mirror the samples `which` (B,) of a batch: left becomes right."""
+    parts, order, signs = (on_device(values, which.device) for values in (
+        tuple(FLIP_PARTS), tuple(FLIP_KEYPOINTS), (-1., 1., 1.)))
     flipped = {'image': batch['image'].flip(3),
-               'labels': torch.tensor(FLIP_PARTS).byte()[batch['labels'].int().flip(2)],
-               'keypoints': batch['keypoints'][:, FLIP_KEYPOINTS] * torch.tensor([-1., 1, 1]),
+               'labels': parts.byte()[batch['labels'].flip(2).int()],
+               'keypoints': batch['keypoints'].index_select(1, order) * signs,
                'rotations': mirrored_rotations(batch['rotations'])}
-    return batch | {key: torch.where(which.view(-1, *(1,) * (value.ndim - 1)), value, batch[key])
+    rows = torch.arange(len(which), device=which.device) + len(which) * which
+    return batch | {key: select(torch.cat([batch[key], value]), rows)
                     for key, value in flipped.items()}
+
+
+def select(values: Tensor, rows: Tensor) -> Tensor:
+    """Return values[rows]; images, whose channels lie last, are copied as they lie."""
+    if values.ndim == 4 and values.is_contiguous(memory_format=torch.channels_last):
+        return values.permute(0, 2, 3, 1).index_select(0, rows).permute(0, 3, 1, 2)
+    return values.index_select(0, rows)
 
 
 # ---- the command line ---------------------------------------------------------------------------
@@ -223,7 +250,6 @@ def main(argv=None) -> None:
         parser.add_argument(f'--{name}', type=bounded(int, least), default=default, metavar='N',
                             help=text)
     args = parser.parse_args(argv)
-
     with exit_status(parser):
         write_npz(args.out, render_people(args.n, args.size, args.seed))
         print(f'wrote {args.out}: {args.n} people of {args.size} pixels')

@@ -9,13 +9,15 @@ from torch import nn
 from common import charts
 from metrics import cal_joint_error, cal_mpjpe
 from pare import plots
-from pare.body import H36M, Body, Skeleton, fit_camera
-from pare.metrics import centred, complete, true_joints
+from pare.body import Body, Skeleton, fit_camera
+from pare.metrics import centred, complete, names_of, true_joints
 from pare.model import MEAN
 from pare.render import from_the_side, overlay, to_pixels
 
 LARGE = 256      # pixels of a side in drawings of bodies
 GROUPS = 6       # groups of people, equal in number, by the visible share of their bodies
+NAMES = tuple(f'{name}.png' for name in (
+    'examples', 'worst', 'joint_error', 'visible', 'attention', 'sensitivity'))
 FOUND, TRUE = (120, 170, 235), (240, 190, 130)       # colours of bodies
 GREY = torch.tensor(MEAN).mul(255).round().byte()    # the mean colour, 0 after standardising
 
@@ -34,7 +36,7 @@ def draw_all(model: nn.Module, samples, arrays: dict, found: dict, visible, fold
     for name, rows in (('examples', middle), ('worst', order[-4:][::-1])):
         plots.draw_examples(examples(model, samples, arrays, rows, errors, device),
                             folder / f'{name}.png')
-    charts.draw_joint_error(1000 * cal_joint_error(*both).numpy(), H36M,
+    charts.draw_joint_error(1000 * cal_joint_error(*both).numpy(), names_of(Skeleton(arrays)),
                             folder / 'joint_error.png', unit='mm', digits=1)
     if visible is not None:
         plots.draw_visible({'mean and standard error': by_visible(visible, errors)},

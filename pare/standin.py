@@ -106,9 +106,21 @@ def make_body() -> dict[str, np.ndarray]:
             'J_regressor_h36m': rows([named[name] if name != 'Head' else named['HeadTop']
                                       for name in H36M]),
             'J_regressor_extra': rows([named[name] for name in EXTRA]),
-            'face': 15 * n_part + 1 + 3 * SEGMENTS + np.array([7, 8, 6, 9, 5])}
+            'face': 15 * n_part + 1 + 3 * SEGMENTS + np.array([7, 8, 6, 9, 5]),
+            'feet': feet(template)}
     return {key: array.astype(np.float32) if array.dtype == float else array
             for key, array in body.items()}
+
+
+def feet(template: np.ndarray) -> np.ndarray:
+    """Return big toe, small toe and heel, left then right, as vertices (6,) of parts (24, 72, 3).
+    """
+    n_part, found = template.shape[1], []
+    for ankle, foot, side in ((7, 10, 1), (8, 11, -1)):
+        outwards, ahead = (template[foot] * (side, 0, 1)).sum(axis=1), template[ankle, :, 2]
+        found += [n_part * foot + n_part - 1, n_part * foot + outwards.argmax(),
+                  n_part * ankle + ahead.argmin()]
+    return np.array(found)
 
 
 def _skin(n_part: int) -> tuple[np.ndarray, np.ndarray]:

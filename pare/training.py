@@ -24,16 +24,16 @@ from common.command import exit_status, live, pick_device
 from common.files import write_csv
 from common.states import parse, restore, save_state, save_tensors, state_path, what_is_left
 from metrics import cal_mpjpe
-from pare.batches import prepare
+from pare.batches import prepare, truth_of
 from pare.body import Skeleton
-from pare.data import load_bodies
 from pare.losses import losses, skeleton_loss
-from pare.metrics import to, true_joints, validate
+from pare.metrics import centre_of, complete, to, validate
 from pare.model import build, load_backbone
 from pare.muon import make_optimisers
 from pare.options import COLUMNS, N_RANKS, RANK, fill_in_defaults, make_parser, recipe_of
 from pare.people import PASSES, sample_skeletons
 from pare.recipes import Recipe
+from pare.smpl import STAND_IN, load_bodies, skeletons
 
 N_SKELETONS = 256  # bodies without images in each step
 
@@ -60,22 +60,21 @@ def fit(model: nn.Module, batches, skeleton: Skeleton, recipe: Recipe, state: di
     begun = len(state['history']) if state else 0
     for epoch in range(begun + 1, recipe.epochs + 1):
         model.train()
-        start, totals = time.perf_counter(), dict.fromkeys(recipe.weights, 0.)
+        start, totals = time.perf_counter(), 0.
         rng = np.random.default_rng((batches.seed, epoch))
         with_parts = recipe.part_epochs is None or epoch <= recipe.part_epochs
         weights = recipe.weights | {'parts': recipe.weights['parts'] * with_parts}
         for batch in live(epoch, batches.epoch(epoch), batches.n_batches):
             terms = all_terms(model, learner, to(device, batch), skeleton, recipe, rng, in_bfloat16)
             # also those of weight 0: DistributedDataParallel wants a gradient for all parameters
-            terms = {key: weights[key] * term for key, term in terms.items()}
+            weighted = torch.stack([weights[key] * term for key, term in terms.items()])
             for optimiser in optimisers:
                 optimiser.zero_grad()
-            sum(terms.values()).backward()
+            weighted.sum().backward()
             for part in (*optimisers, *schedulers):
                 part.step()
-            for key, term in terms.items():
-                totals[key] += term.detach() / batches.n_batches
-        row = {key: float(value) for key, value in totals.items()}
+            totals = totals + weighted.detach()  # read once an epoch: that waits for a GPU
+        row = dict.fromkeys(weights, 0.) | dict(zip(terms, (totals / batches.n_batches).tolist()))
         row = {'epoch': epoch, 'loss': sum(row.values())} | row
         if not math.isfinite(row['loss']):
             raise ValueError(f'epoch {epoch}: found a loss of {row["loss"]}, expected a finite '
@@ -94,7 +93,7 @@ def all_terms(model: nn.Module, learner: nn.Module, batch: dict, skeleton: Skele
     found = {key: value.float() for key, value in found.items()}
     terms = losses(found, batch, skeleton, recipe.squared)
     if recipe.weights['skeletons'] and 'places' in found:
-        bodies = to(device, sample_skeletons(rng, N_SKELETONS, skeleton.body))
+        bodies = sample_skeletons(rng, N_SKELETONS, skeleton.body)
         terms['skeletons'] = skeleton_loss(model, bodies, skeleton.body)
     return terms
 
@@ -124,29 +123,32 @@ def train(args: argparse.Namespace, state: dict | None) -> None:
     if args.init and not state:
         load_backbone(model, args.init)
     bodies = load_bodies(args.body)
-    skeleton = Skeleton(bodies['neutral']).to(device)
+    genders = skeletons(bodies, device)
+    skeleton = genders.pop('neutral')
+    if args.train and not args.body and RANK == 0:
+        print(STAND_IN)
     batches, val_batches, constant = prepare(args, bodies, skeleton, RANK, N_RANKS)
     if RANK == 0:
-        say_what(args, model, val_batches, constant, skeleton)
+        say_what(args, model, val_batches, constant, skeleton, genders)
     history = state['history'] if state else []
     with closing(batches):
         for row, parts in fit(model, batches, skeleton, recipe, state,
                               args.precision == 'bfloat16'):
-            row |= validate(model, val_batches, skeleton, device, args.resolution)
+            row |= validate(model, val_batches, skeleton, device, args.resolution, genders)
             history.append([row[column] for column in COLUMNS])
             if RANK == 0:
                 save_state(args, parts, history)
                 print_row(row, args.epochs, N_RANKS * batches.n_batches * batches.batch_size)
     if RANK == 0:
-        options = recipe.network | {'resolution': args.resolution, 'rendered': not args.train}
+        options = recipe.network | {'resolution': args.resolution, 'rendered': not args.train,
+                                    'vertices': len(bodies['neutral']['v_template'])}
         finish(args, {'options': options, 'mean_pose': constant, 'weights': model.state_dict()},
                history)
 
 
-def say_what(args, model, val_batches, constant, skeleton) -> None:
+def say_what(args, model, val_batches, constant, skeleton, genders) -> None:
     """Print the data, the model, and the error of the mean pose."""
-    device = skeleton.rows.device
-    truth = torch.cat([true_joints(to(device, batch), skeleton).cpu() for batch in val_batches])
+    device, truth = skeleton.rows.device, truth_of(val_batches.dataset, skeleton, genders)
     what = ', '.join(args.train) if args.train else (
         f'{args.people:,} people rendered for each epoch, each shown {PASSES} times')
     if skeleton.missing():
@@ -156,17 +158,21 @@ def say_what(args, model, val_batches, constant, skeleton) -> None:
           f'model: {args.size}, {n_parameters:,} parameters, on {device.type}, products in '
           f'{args.precision}')
     if constant is not None:
-        error = 1000 * cal_mpjpe(constant.expand_as(truth), truth)
+        known = {'found': constant.expand_as(truth), 'true': truth}
+        error = 1000 * cal_mpjpe(*complete(known))
         print(f'mean pose: {error:.1f} mm, the error of a constant')
+    source = 'bodies of the gender in the file' if genders else 'neutral bodies'
+    print(f'MPJPE: {centre_of(skeleton)}, truth: {source}')
     print('\nepoch    loss  MPJPE mm  PA-MPJPE mm  keypoints px  images/s  time left')
 
 
 def print_row(row: dict, epochs: int, n_images: int) -> None:
     """Print a row of the history, and the time left at n_images an epoch."""
     left = timedelta(seconds=round((epochs - row['epoch']) * n_images / row['images_per_s']))
+    pixels = '-' if math.isnan(row['val_pixels']) else f'{row["val_pixels"]:.2f}'
     start = '\r' if sys.stdout and sys.stdout.isatty() else ''  # over the live line
     print(f'{start}{row["epoch"]:5}  {row["loss"]:6.4f}  {row["val_mpjpe"]:8.1f}  '
-          f'{row["val_pa_mpjpe"]:11.1f}  {row["val_pixels"]:12.2f}  {row["images_per_s"]:8.0f}  '
+          f'{row["val_pa_mpjpe"]:11.1f}  {pixels:>12}  {row["images_per_s"]:8.0f}  '
           f'{left!s:>9}', flush=True)
 
 
@@ -178,8 +184,9 @@ def finish(args: argparse.Namespace, weights: dict, history: list) -> None:
     write_csv(args.plots / 'history.csv', COLUMNS, history)
     draw_history(dict(zip(COLUMNS, zip(*history))), args.plots / 'history.png')
     state_path(args.out).unlink(missing_ok=True)
+    photos = ' --data SET.npz --images FOLDER' + f' --body {args.body}' * bool(args.body)
     print(f'\nwrote {args.out}, and charts to {args.plots}; its score: python -m pare.eval '
-          f'{args.out}')
+          f'{args.out}' + photos * bool(args.train))
 
 
 # ---- the command line ---------------------------------------------------------------------------

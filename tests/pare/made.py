@@ -5,12 +5,15 @@ import sys
 import numpy as np
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader
 
 from pare import training
-from pare.body import Skeleton, axis_angle_to_matrix
+from pare.body import FACE, Skeleton, axis_angle_to_matrix
 from pare.losses import losses
+from pare.metrics import validate
 from pare.model import build
 from pare.people import rendered_samples
+from pare.spin import FEET
 from pare.standin import make_body
 
 ARRAYS = {key: array.astype(np.int64 if array.dtype.kind in 'ui' else np.float32)
@@ -46,6 +49,14 @@ def gradients() -> list:
         terms['parts'] = weight_of_parts * terms['parts']
         sum(terms.values()).backward()
     return [weight.grad for weight in model.parameters()]
+
+
+def scores() -> dict:
+    """Of a network without training; each process has its share of the people."""
+    torch.manual_seed(0)
+    batches = DataLoader(rendered_samples(9, 64, 0)[0], 4,
+                         sampler=range(training.RANK, 9, training.N_RANKS))
+    return validate(build('pare', 'small'), batches, Skeleton(ARRAYS), torch.device('cpu'), 64)
 
 
 class Ch:
@@ -89,21 +100,31 @@ def pickle_as_field(path, value, protocol):
     return path
 
 
-def smpl_parts() -> dict:
+def grown() -> dict:
+    """The stand-in with SMPL's 6,890 vertices; those that are added move no joint."""
+    copies = {key: np.resize(ARRAYS[key], (6890, *ARRAYS[key].shape[1:]))
+              for key in ('v_template', 'shapedirs', 'posedirs', 'weights')}
+    padded = {key: np.pad(ARRAYS[key], ((0, 0), (0, 6890 - 1728)))
+              for key in ('J_regressor', 'J_regressor_h36m', 'J_regressor_extra')}
+    return ARRAYS | copies | padded | {'face': np.array([*FACE.values()]),
+                                       'feet': np.array([*FEET.values()])}
+
+
+def smpl_parts(arrays=ARRAYS) -> dict:
     """The keys of an SMPL model as its files hold them, of the stand-in's numbers."""
-    regressor = ARRAYS['J_regressor']
+    regressor, n = arrays['J_regressor'], len(arrays['v_template'])
     columns, rows = np.nonzero(regressor.T)
-    shapes = np.concatenate([ARRAYS['shapedirs'], np.ones((1728, 3, 2), np.float32)], axis=2)
-    template = Ch(x=ARRAYS['v_template'].astype(float), _dirty_vars=set(), dirty={1})
-    return {key: ARRAYS[key] for key in ('posedirs', 'weights')} | {
+    shapes = np.concatenate([arrays['shapedirs'], np.ones((n, 3, 2), np.float32)], axis=2)
+    template = Ch(x=arrays['v_template'].astype(float), _dirty_vars=set(), dirty={1})
+    return {key: arrays[key] for key in ('posedirs', 'weights')} | {
         'v_template': template, 'bs_style': 'lbs', 'bs_type': 'lrotmin',
         'shapedirs': Select(a=Ch(x=shapes), idxs=np.arange(shapes.size),
                             preferred_shape=shapes.shape),
         'J_regressor': csc_matrix(_shape=regressor.shape, data=regressor[rows, columns],
                                   indices=rows, format='csc',
-                                  indptr=np.searchsorted(columns, np.arange(1729))),
-        'J': MatVecMult(mtx=None, vec=template), 'f': ARRAYS['f'].astype(np.uint32),
-        'kintree_table': ARRAYS['kintree_table'].astype(np.uint32)}
+                                  indptr=np.searchsorted(columns, np.arange(n + 1))),
+        'J': MatVecMult(mtx=None, vec=template), 'f': arrays['f'].astype(np.uint32),
+        'kintree_table': arrays['kintree_table'].astype(np.uint32)}
 
 
 def smpl_pickle(path, protocol=2, **changes):

@@ -6,21 +6,14 @@ from PIL import Image
 from made import ARRAYS, annotations, random_pose
 from pare import batches, data
 from pare.body import JOINTS, KEYPOINTS, Body, Skeleton, axis_angle_to_matrix, project
-from pare.data import People, crop_matrix, read_photo, turn_sample, warp
+from pare.crop import crop_matrix
+from pare.data import People, turn_sample
+from pare.metrics import true_joints
+from pare.people import rendered_samples
+
+SKELETON = Skeleton(ARRAYS)
 
 # ---- samples ------------------------------------------------------------------------------------
-
-def test_the_crop_is_exact():
-    matrix = crop_matrix((50, 40), 80, 64)
-    np.testing.assert_allclose(matrix @ (50, 40, 1), (32, 32))
-    np.testing.assert_allclose(matrix @ (10, 0, 1), (0, 0))
-    photo = np.zeros((100, 100, 3), np.uint8)
-    photo[60:64, 70:74] = 255  # centred on (72, 62)
-    found = warp(Image.fromarray(photo), matrix, 64).mean(axis=2)
-    y, x = np.indices((64, 64)) + .5
-    centre = (found * x).sum() / found.sum(), (found * y).sum() / found.sum()
-    np.testing.assert_allclose(centre, matrix @ (72, 62, 1), atol=.05)
-
 
 @pytest.mark.parametrize('flip', (False, True))
 @pytest.mark.parametrize('angle', (0., .7))
@@ -163,96 +156,19 @@ def test_whole_numbers_are_no_cut_keypoints(tmp_path):
     np.testing.assert_allclose(people[0]['keypoints'][0, :2], [1 / 40, 16 / 40], atol=1e-6)
 
 
-# ---- photographs --------------------------------------------------------------------------------
-
-SCENE = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
-SCENE = SCENE.repeat(16, axis=0).repeat(16, axis=1)
-
-
-@pytest.mark.parametrize('orientation', range(1, 9))
-def test_a_photograph_is_turned_as_it_is_seen(tmp_path, orientation):
-    stored = {1: SCENE, 2: SCENE[:, ::-1], 3: SCENE[::-1, ::-1], 4: SCENE[::-1],
-              5: SCENE.swapaxes(0, 1), 6: SCENE.swapaxes(0, 1)[::-1],
-              7: SCENE.swapaxes(0, 1)[::-1, ::-1], 8: SCENE.swapaxes(0, 1)[:, ::-1]}[orientation]
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    Image.fromarray(stored).save(tmp_path / 'a.png', exif=exif)
-    np.testing.assert_array_equal(read_photo(tmp_path / 'a.png'), SCENE)
-
-
-def test_photographs_of_every_kind_look_as_they_do(tmp_path):
-    grey = SCENE[..., 0]
-    deep, of_grey = Image.fromarray(grey.astype(np.uint16) * 257), grey[..., None].repeat(3, 2)
-    clear = np.dstack([SCENE, np.full_like(grey, 255)])
-    clear[:, 72:, 3] = 0
-    over_white = np.where(clear[..., 3:] > 0, SCENE, 255)
-    palette = Image.fromarray(SCENE).quantize(64)
-    for name, image, expected in (
-            ('grey.png', Image.fromarray(grey), of_grey), ('deep.png', deep, of_grey),
-            ('deep.tif', deep, of_grey),
-            ('clear.png', Image.fromarray(clear), over_white),
-            ('clear.webp', Image.fromarray(clear), None),
-            ('palette.png', palette, np.asarray(palette.convert('RGB'))),
-            ('print.jpg', Image.fromarray(SCENE).convert('CMYK'), None)):
-        image.save(tmp_path / name)
-        found = read_photo(tmp_path / name)
-        assert found.mode == 'RGB' and found.size == (144, 96), name
-        if expected is not None:
-            np.testing.assert_array_equal(found, expected, name)
-
-
-def test_photographs_that_cannot_be_read_are_named(tmp_path, monkeypatch):
-    png, jpg = tmp_path / 'a.png', tmp_path / 'a.jpg'
-    Image.fromarray(SCENE).save(png)
-    Image.fromarray(SCENE).save(jpg)
-    whole = png.read_bytes()
-    chunk = whole.index(b'IDAT') - 4
-    for path, content in (
-            (png, whole[:len(whole) // 2]), (png, b''), (jpg, jpg.read_bytes()[:700]),
-            (png, whole[:chunk] + b'\0\0\0\5abc\n' + whole[chunk:]), (png, None)):
-        path.unlink() if content is None else path.write_bytes(content)
-        for small in (False, True):
-            with pytest.raises(ValueError, match=f'{path}: found no readable image') as error:
-                read_photo(path, small)
-            assert '\n' not in str(error.value)
-    Image.fromarray(SCENE[..., 0] / np.float32(255)).save(tmp_path / 'a.tif')
-    with pytest.raises(ValueError, match='a.tif: found no readable image .floating-point'):
-        read_photo(tmp_path / 'a.tif')
-    png.write_bytes(whole)
-    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 100)
-    with pytest.raises(ValueError, match='a.png: found no readable image .*bomb'):
-        read_photo(png)
-
-
-def test_a_crop_that_is_smaller_does_not_alias():
-    """Against means over the exact areas; a photograph of noise, the worst case."""
-    rng = np.random.default_rng(0)
-    photo = rng.integers(0, 256, (1280, 1280, 3), dtype=np.uint8)
-    image = Image.fromarray(photo)
-    for side, resolution in ((1280, 64), (960, 64), (640, 64), (448, 224), (192, 64)):
-        found = warp(image, crop_matrix((640, 640), side, resolution), resolution).astype(float)
-        low = 640 - side // 2
-        exact = np.asarray(Image.fromarray(photo).crop((low, low, low + side, low + side)).resize(
-            (resolution, resolution), Image.Resampling.BOX), dtype=float)
-        far = np.asarray(image.transform((resolution, resolution), Image.Transform.AFFINE,
-                                         (side / resolution, 0, low, 0, side / resolution, low),
-                                         Image.Resampling.BILINEAR), dtype=float)
-        assert np.abs(found - exact).mean() < .45 * np.abs(far - exact).mean(), side
-        moved = warp(image, crop_matrix((641, 640), side, resolution), resolution)
-        if side / resolution >= 7:
-            assert np.abs(moved - found).mean() < 6 and np.abs(found - exact).mean() < 3, side
-
-
-def test_a_turned_and_reduced_crop_keeps_its_place():
-    photo = np.zeros((800, 800, 3), np.uint8)
-    photo[500:540, 300:340] = 255  # centred on (320, 520)
-    for angle, flip in ((0, True), (.6, False), (-2, True)):
-        matrix = crop_matrix((410, 430), 700.5, 64, angle, flip)
-        found = warp(Image.fromarray(photo), matrix, 64).mean(axis=2)
-        y, x = np.indices((64, 64)) + .5
-        centre = (found * x).sum() / found.sum(), (found * y).sum() / found.sum()
-        np.testing.assert_allclose(centre, matrix @ (320, 520, 1), atol=.05)
-        assert found.sum() / 255 == pytest.approx((40 * 64 / 700.5) ** 2, rel=.02)
+def test_a_sample_of_a_reduced_photograph_is_that_of_the_whole(tmp_path):
+    """A JPEG is reduced as the box is larger than the crop; a PNG never is."""
+    noise = np.random.default_rng(0).integers(0, 256, (45, 60, 3), dtype=np.uint8)
+    photo = Image.fromarray(noise).resize((960, 720), Image.Resampling.BICUBIC)
+    names = np.array(['images/large.jpg', 'images/large.png', 'images/0.jpg'])
+    changes = {'imgname': names, 'center': np.full((3, 2), 400), 'scale': np.full(3, 1.6)}
+    path = annotations(tmp_path, **changes)
+    for name in names[:2]:
+        photo.save(tmp_path / name, **{'quality': 95} if name.endswith('jpg') else {})
+    people = People(path, ARRAYS, tmp_path)
+    assert people.photo(0, 320 / 64)[1] == 4 and people.photo(1, 320 / 64)[1] == 1
+    one, two = people[0]['image'].float(), people[1]['image'].float()
+    assert (one - two).abs().mean() < .06 * two.std()
 
 
 # ---- genders ------------------------------------------------------------------------------------
@@ -294,6 +210,38 @@ def test_sets_are_mixed_in_their_shares(people):
     assert whole.epoch(4).batch_sampler != whole.epoch(3).batch_sampler
     with pytest.raises(ValueError, match='found 80 samples, expected at least a batch of 100'):
         batches.Mixture(sets, (1, 1), 100, 5)
+
+
+def test_other_processes_read_the_same_samples_and_say_what_is_wrong(tmp_path):
+    path = annotations(tmp_path)
+    people = People(path, ARRAYS, tmp_path, seed=2)
+    alone, helped = (list(batches.Loader(people, 2, num_workers=n)) for n in (0, 2))
+    for one, two in zip(alone, helped, strict=True):
+        assert all(torch.equal(one[key], two[key]) for key in one)
+    (tmp_path / 'images/1.jpg').write_bytes(b'no image')
+    errors = []
+    for n in (0, 2):
+        with pytest.raises(ValueError, match='images/1.jpg: found no readable image') as error:
+            list(batches.Loader(people, 2, num_workers=n))
+        errors.append(str(error.value))
+    assert errors[0] == errors[1]
+
+
+@pytest.mark.parametrize('with_genders', (False, True))
+def test_the_truth_of_samples_is_known_without_their_images(tmp_path, people, with_genders):
+    bodies = {'m': ARRAYS | {'v_template': 1.1 * ARRAYS['v_template']}} if with_genders else {}
+    genders = {gender: Skeleton(arrays) for gender, arrays in bodies.items()}
+    joints = np.abs(np.random.default_rng(0).normal(size=(3, 24, 4)))
+    path = annotations(tmp_path, S=joints, gender=np.array(['m', 'f', 'neutral']))
+    photographs = People(path, ARRAYS, tmp_path)
+    rendered, _ = rendered_samples(5, 64, 3)
+    for samples in (photographs, People(people, ARRAYS), rendered):
+        whole = [true_joints(batch, SKELETON, genders) for batch in batches.Loader(samples, 2)]
+        if samples is photographs:
+            for image in (tmp_path / 'images').iterdir():
+                image.unlink()
+        found = batches.truth_of(samples, SKELETON, genders)
+        torch.testing.assert_close(found, torch.cat(whole), equal_nan=True)
 
 
 def test_batches_of_a_mixture_are_its_samples_of_the_epoch(people):

@@ -4,17 +4,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import nn
 
 from made import ARRAYS, annotations, bare, random_pose
 from metrics import cal_mpjpe
 from pare import eval as scoring
-from pare.body import EVALUATED, GENDERS, H36M, KEYPOINTS, Body, axis_angle_to_matrix
+from pare.body import EVALUATED, GENDERS, H36M, KEYPOINTS, Body
 from pare.data import People
-from pare.eval import box_of, main
+from pare.eval import main
 from pare.formats import write_npz
 from pare.metrics import Meshes, pointed, pointing, shrunk
-from pare.render import rasterise
 
 CPU, BODY = torch.device('cpu'), Body(ARRAYS)
 PICTURES = {'examples.png', 'worst.png', 'joint_error.png', 'attention.png'}
@@ -50,7 +48,7 @@ def test_true_bodies_of_a_gender_are_used():
 def test_without_a_body_the_joints_s_are_the_truth():
     """Not the zero pose: an untrained network would be nearly right."""
     betas, rotations = random_pose(3)
-    points = torch.randn(3, 24, 4)
+    points = torch.cat([torch.randn(3, 24, 3), torch.ones(3, 24, 1)], dim=2)
     found = Meshes({'neutral': ARRAYS}, CPU)(
         {'betas': betas, 'rotations': rotations},
         truth_of(betas, rotations, points_3d=points, has_smpl=torch.tensor([1., 0, 0])))
@@ -62,7 +60,7 @@ def test_without_a_body_the_joints_s_are_the_truth():
 
 
 def test_rows_without_truth_are_left_out(tmp_path):
-    points = np.random.default_rng(0).normal(size=(3, 24, 4))
+    points = np.random.default_rng(0).normal(0, .3, (3, 24, 4))
     points[..., 3] = 1
     points[1, KEYPOINTS.index('LKnee'), 3] = 0  # one of the 14 joints is not known
     points[2, KEYPOINTS.index('Thorax'), 3] = 0
@@ -77,6 +75,14 @@ def test_rows_without_truth_are_left_out(tmp_path):
         people = People(annotations(tmp_path, has_smpl=none, **changes), arrays, tmp_path)
         with pytest.raises(ValueError, match='set.npz: found neither pose and shape nor'):
             people.keep_scored()
+
+
+def test_a_photograph_of_the_set_is_not_replaced(trained, here, fails):
+    path = annotations(here, imgname=np.array(3 * ['images/worst.png']))
+    Image.new('RGB', (120, 90)).save('images/worst.png')
+    assert 'images/worst.png, the input photograph images/worst.png' in fails(
+        main, str(trained.out), '--data', str(path), '--plots', 'images', '--device', 'cpu')
+    assert Image.open('images/worst.png').size == (120, 90)
 
 
 # ---- pointing -----------------------------------------------------------------------------------
@@ -130,6 +136,9 @@ def test_a_training_is_scored_on_rendered_people(trained, here, capsys):
     said = {line[:10].strip(): line[10:] for line in lines}
     assert '17 joints of Human3.6M from the pelvis' in said['MPJPE']
     assert float(said['mean pose'].split()[0]) > float(said['floor'].split()[0])
+    every, rest = (float(said[name].split()[0]) for name in ('MPJPE', 'MPJPE 16'))
+    assert rest == pytest.approx(17 / 16 * every, abs=.1)  # the error of the pelvis is 0
+    assert '49 joints of SPIN from the nose' in said['MPJPE 49'] and 'PA 49' in said
     assert '14 joints of 3DPW' in said['MPJPE 14'] and 'PA-MPJPE' in said
     assert {'vertices', 'keypoints', 'pointing', *H36M} <= said.keys()
     joints = [float(said[name].split()[0]) for name in H36M]
@@ -150,6 +159,7 @@ def test_a_set_with_s_alone_is_scored_by_it(trained, here, capsys, monkeypatch):
     path = annotations(here, S=points, pose=None, shape=None, has_smpl=None, part=None)
     main([str(trained.out), '--data', str(path), '--images', str(here), '--device', 'cpu'])
     output = capsys.readouterr().out
+    assert output.startswith('note: --body names no SMPL model')
     assert '2 samples; 1 without truth are left out' in output
     assert 'truth: S' in output and 'vertices' not in output and 'nan' not in output
 
@@ -188,98 +198,14 @@ def test_mistakes_are_said_in_a_line(trained, here, fails):
             (['nothing'], 'nothing: No such file or directory, expected weights'),
             (['text'], 'text: found'),
             ([model, '--body', 'bare.npz'], '--body: found one without --data'),
-            ([model, '--data', path, '--body', 'bare.npz'], 'found no J_regressor_h36m.npy'),
+            ([model, '--data', path, '--predict', 'a.txt'], '--predict: found a.txt, expected'),
+            ([model, '--predict', 'a.csv'], '--predict: found one without --data'),
+            ([model, '--data', path, '--body', 'bare.npz', '--predict', 'a.csv'],
+             'which are left out'),
+            ([model, '--data', path, '--predict', path], f'--predict: found {path}, the input'),
+            ([model, '--data', path, '--body', 'a.csv', '--predict', 'a.csv'], 'the input --body'),
+            (['examples.png', '--plots', '.'], 'examples.png, the input MODEL'),
             ([model, '--data', 'no.npz'], 'no.npz: No such file'),
             ([model, '--data', path, '--images', 'no'], 'no/images/0.jpg: found no readable'),
             ([model, '--plots', 'text'], 'text')):
         assert message in fails(main, '--device', 'cpu', *options), options
-
-
-# ---- photographs --------------------------------------------------------------------------------
-
-class Fixed(nn.Module):
-    """Finds the same upright body, bent a little, in any image."""
-
-    def forward(self, image):
-        pose = .2 * torch.randn(1, 24, 3, generator=torch.Generator().manual_seed(0))
-        pose[:, 0] = torch.tensor([torch.pi, 0, 0])
-        return {'rotations': axis_angle_to_matrix(pose), 'betas': torch.zeros(1, 10),
-                'camera': torch.tensor([[.8, .1, -.05]])}
-
-
-@pytest.fixture
-def photo(here, monkeypatch):
-    options = {'resolution': 64, 'rendered': True}
-    monkeypatch.setattr(scoring, 'load_model', lambda path, device: (Fixed(), {'options': options}))
-    Image.new('RGB', (200, 150), (9, 9, 9)).save('photo.png')
-    return here
-
-
-def test_the_mesh_lies_over_the_photograph_where_the_crop_has_it(photo, capsys):
-    """Its silhouette, of vertices that are put into the box by hand."""
-    main(['run', 'photo.png', '--device', 'cpu', '--obj', 'a.obj', '--box', '80', '30', '60',
-          '100'])
-    output = capsys.readouterr().out
-    assert 'rendered people alone' in output and 'wrote person.npz, person.png and a.obj' in output
-    found = np.load('person.npz')
-    assert {key: found[key].shape for key in found.files} == {
-        'verts': (1728, 3), 'pose': (72,), 'betas': (10,), 'pred_cam': (3,), 'translation': (3,),
-        'joints': (24, 3)}
-    output = Fixed()(None)
-    mesh = BODY(output['betas'], output['rotations'])[0][0].numpy()
-    np.testing.assert_allclose(found['verts'], mesh, atol=1e-6)
-    side, centre = 1.2 * 100, (110, 80)
-    crop = .8 * (mesh[:, :2] + (.1, -.05))     # -1 to 1
-    pixels = crop * side / 2 + centre
-    silhouette = rasterise(pixels, mesh[:, 2], ARRAYS['f'], (150, 200))[0] >= 0
-    picture = np.asarray(Image.open('person.png'))
-    assert picture.shape == (150, 200 + 150, 3)  # the photograph, and the crop as high
-    drawn = (picture[:, :200] != 9).any(axis=2)
-    assert silhouette.sum() > 500 and (drawn != silhouette).mean() < .01
-    lines = Path('a.obj').read_text().splitlines()
-    corners = np.array([line.split()[1:] for line in lines if line.startswith('v ')], dtype=float)
-    np.testing.assert_allclose(corners, mesh * (1, -1, -1), atol=1e-6)  # y is up
-    faces = np.array([line.split()[1:] for line in lines if line.startswith('f ')], dtype=int)
-    np.testing.assert_array_equal(faces, ARRAYS['f'] + 1)
-
-
-def test_a_nearer_camera_puts_the_body_nearer(photo):
-    depths = []
-    for focal in ('1000', '2000'):
-        main(['run', 'photo.png', '--device', 'cpu', '--focal', focal])
-        depths.append(np.load('person.npz')['translation'][2])
-    assert depths[1] == pytest.approx(2 * depths[0])
-
-
-def test_a_box_is_the_whole_photograph_or_what_is_given():
-    assert box_of(None, (200, 150)) == ((100, 75), 240)
-    assert box_of((10, 20, 30, 50), (200, 150)) == ((25, 45), 60)
-
-
-@pytest.mark.parametrize('options, message', (
-    (['photo.png', '--box', '200', '0', '5', '5'], '--box: found 200 0 5 5, expected a box that'),
-    (['photo.png', '--box', '-9', '0', '9', '5'], 'expected a box that meets the image of 200 by'),
-    (['photo.png', '--box', '0', '0', '0', '5'], 'expected a box that'),
-    (['photo.png', '--box', 'nan', '0', '5', '5'], 'expected a box that'),
-    (['photo.png', '--box', '0', '0', 'inf', '5'], 'expected a box that'),
-    (['photo.png', '--box', '0', '0', '1e9', '5'], 'with sides of 1 to 100000'),
-    (['photo.png', '--box', '0', '0', '.1', '.1'], 'with sides of 1 to 100000'),
-    (['photo.png', '--box', '1', '2', '3'], 'expected 4 arguments'),
-    (['photo.png', '--focal', '0'], '--focal: found 0, expected at least 1'),
-    (['photo.png', '--focal', '1e300'], '--focal: found 1e300, expected at least 1 and less'),
-    (['photo.png', '--out', 'person.png'], '--out: found person.png, expected a name that ends'),
-    (['photo.png', '--out', 'no/person.npz'], 'no/person.npz'),
-    (['photo.png', '--body', 'no.npz'], 'no.npz: No such file'),
-    (['a.obj'], 'a.obj: found no readable image')))
-def test_a_photograph_that_cannot_be_run_is_said_in_a_line(photo, fails, options, message):
-    assert message in fails(main, 'run', '--device', 'cpu', *options)
-    assert {path.name for path in photo.iterdir()} == {'photo.png'}
-
-
-def test_a_trained_network_runs_on_a_photograph(trained, here):
-    """The real network, on a photograph that is larger than its crop."""
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (300, 220, 3), dtype=np.uint8)).save(
-        'photo.jpg')
-    main(['run', 'photo.jpg', '--model', str(trained.out), '--device', 'cpu'])
-    assert all(np.isfinite(array).all() for array in np.load('person.npz').values())
-    assert Image.open('person.png').size == (220 + 300, 300)

@@ -1,16 +1,11 @@
-import os
-import pickle
-import struct
-
 import numpy as np
 import pytest
 import torch
 
-from made import (ARRAYS, Ch, MatVecMult, Select, annotations, csc_matrix, pickle_as_field,
-                  sequence, smpl_parts, smpl_pickle)
+from made import annotations, pickle_as_field, sequence
 from pare import files
-from pare.body import FACE, KEYPOINTS, Skeleton, axis_angle_to_matrix
-from pare.files import SHAPES, convert_3dpw, load_annotations, load_body, load_fits
+from pare.body import KEYPOINTS, axis_angle_to_matrix
+from pare.files import convert_3dpw, load_annotations, load_fits
 
 
 def one_line(error) -> bool:
@@ -18,116 +13,14 @@ def one_line(error) -> bool:
     return '\n' not in text and len(text) < 700
 
 
-# ---- bodies -------------------------------------------------------------------------------------
-
-@pytest.mark.parametrize('protocol', (0, 1, 2, 4))
-def test_smpl_files_are_read_without_their_packages(tmp_path, protocol):
-    found = load_body(smpl_pickle(tmp_path / 'SMPL_NEUTRAL.pkl', protocol))
-    for key in SHAPES:
-        np.testing.assert_allclose(found[key], ARRAYS[key])
-        assert found[key].dtype == ARRAYS[key].dtype
-    np.savez(tmp_path / 'smpl.npz', **found)
-    again = load_body(tmp_path / 'smpl.npz')
-    assert again.keys() == found.keys()
-    assert all(np.array_equal(again[key], found[key]) for key in found)
-
-
-def test_a_model_of_python_2(tmp_path):
-    """As written by cPickle: strings that do not say whether they are bytes, memo from 1."""
-    raw = pickle.dumps({'v_template': ARRAYS['v_template']}, protocol=2)
-    start, n = ARRAYS['v_template'].tobytes(), 12 * 1728
-    old = (b'\x80\x02}U\nv_templateq\x01cnumpy.core.multiarray\n_reconstruct\nq\x02cnumpy\n'
-           b'ndarray\nq\x03K\x00\x85U\x01bq\x04\x87R(K\x01M\xc0\x06K\x03\x86'
-           b'cnumpy\ndtype\nU\x02f4K\x00K\x01'
-           b'\x87R(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89T'
-           + struct.pack('<i', n) + start + b'tbs.')
-    for number, content in enumerate((raw, old)):
-        (tmp_path / f'{number}.pkl').write_bytes(content)
-        found = files.read_pickle(tmp_path / f'{number}.pkl')
-        np.testing.assert_array_equal(found['v_template'], ARRAYS['v_template'])
-
-
-def test_vertices_of_the_face_belong_to_a_body_of_smpl(tmp_path):
-    grown = {key: np.resize(array, [6890 if n == 1728 else n for n in array.shape])
-             for key, array in ARRAYS.items() if key in SHAPES}
-    np.savez(tmp_path / 'large.npz', **grown)
-    assert load_body(tmp_path / 'large.npz')['face'].tolist() == list(FACE.values())
-    assert 'face' not in load_body(smpl_pickle(tmp_path / 'small.pkl'))
-    assert Skeleton(load_body(tmp_path / 'small.pkl')).known.sum() == 10
-
-
-def test_regressors_beside_a_model_are_found_and_turned_to_its_left(tmp_path):
-    path = smpl_pickle(tmp_path / 'a.pkl')
-    swapped = ARRAYS['J_regressor_h36m'][[0, 4, 5, 6, 1, 2, 3, *range(7, 17)]]
-    np.save(tmp_path / 'J_regressor_h36m.npy', swapped.astype(float))
-    np.save(tmp_path / 'J_regressor_extra.npy', ARRAYS['J_regressor_extra'])
-    found = load_body(path)
-    for key in ('J_regressor_h36m', 'J_regressor_extra'):
-        np.testing.assert_array_equal(found[key], ARRAYS[key])
-    np.save(tmp_path / 'J_regressor_h36m.npy', swapped[:, 1:])
-    with pytest.raises(ValueError, match=r'J_regressor_h36m.npy: found shape \(17, 1727\)'):
-        load_body(path)
-    (tmp_path / 'J_regressor_h36m.npy').write_bytes(b'nothing')
-    with pytest.raises(ValueError, match='J_regressor_h36m.npy: '):
-        load_body(path)
-
-
-class Evil:
-    def __reduce__(self):
-        return os.system, ('touch evil',)
-
-
-def sparse(**changes):
-    return {'J_regressor': csc_matrix(**vars(smpl_parts()['J_regressor']) | changes)}
-
-
-@pytest.mark.parametrize('changes, message', (
-    ({'v_template': Evil()}, 'system is neither a numpy array nor a plain type'),
-    ({'v_template': None}, 'key v_template is missing'),
-    ({'v_template': 'text'}, 'key v_template: found <U4'),
-    ({'v_template': np.zeros((5, 2))}, r'key v_template: found shape \(5, 2\), expected \(any, 3'),
-    ({'weights': np.zeros((5, 24))}, r'key weights: found shape \(5, 24\), expected \(1728, 24'),
-    ({'v_template': np.full((1728, 3), 1e300)}, 'key v_template: found NaN or infinity'),
-    ({'posedirs': np.full((1728, 3, 207), np.nan)}, 'key posedirs: found NaN or infinity in 1728'),
-    ({'weights': np.zeros((1728, 24), complex)}, 'key weights: found complex'),
-    ({'weights': np.zeros((1728, 24), 'M8[s]')}, 'key weights: found .V8'),
-    ({'weights': np.array('x', object)}, 'key weights: found'),
-    ({'f': np.zeros((5, 3))}, 'key f: found float64'),
-    ({'f': np.full((5, 3), 1728)}, 'key f: found vertices 1728 to 1728, expected 0 to 1727'),
-    ({'kintree_table': np.zeros((2, 24), int)}, 'found 12 shapes and another skeleton'),
-    ({'shapedirs': np.zeros((1728, 3, 4))}, 'found 4 shapes'),
-    ({'v_template': MatVecMult()}, 'key v_template: found'),
-    ({'v_template': Ch()}, 'key v_template: found'),
-    ({'v_template': Select(a=1)}, 'key v_template: found'),
-    ({'shapedirs': Select(a=Ch(x=np.ones(3)), idxs=np.array([7]), preferred_shape=(1,))},
-     'key shapedirs: found'),
-    (sparse(indptr=np.array([0, 4])), 'key J_regressor: found'),
-    (sparse(indices=np.full(240, 99)), 'key J_regressor: found')))
-def test_wrong_bodies_are_named_and_run_nothing(tmp_path, monkeypatch, changes, message):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match=f'^a.pkl: .*{message}') as error:
-        load_body(smpl_pickle(tmp_path / 'a.pkl', **changes).relative_to(tmp_path))
-    assert one_line(error) and not (tmp_path / 'evil').exists()
-
-
-def test_what_is_no_body_is_named(tmp_path):
-    for content in (b'nothing', b'', pickle.dumps([1])):
-        (tmp_path / 'a.pkl').write_bytes(content)
-        with pytest.raises(ValueError, match='a.pkl: found'):
-            load_body(tmp_path / 'a.pkl')
-    for name in ('none.pkl', 'none.npz', 'none.npy'):
-        with pytest.raises(FileNotFoundError, match=f'{name}: No such file'):
-            files.read_npy(tmp_path / name) if name.endswith('npy') else load_body(tmp_path / name)
-
-
 # ---- annotations --------------------------------------------------------------------------------
 
 def test_annotations_are_numbers_and_names(tmp_path):
     path = annotations(tmp_path, center=np.tile([60, 45], (3, 1)), gender=[b'm', b'f', b'f'],
-                       openpose=np.array([None, 1, 2]), imgname=np.array([b'images/0.jpg'] * 3))
+                       maskname=np.array([None, 1, 2]), imgname=np.array([b'images/0.jpg'] * 3))
     found = load_annotations(path)
     assert found['center'].dtype == found['pose'].dtype == np.float32
-    assert found['has_smpl'].tolist() == [True, True, False] and 'openpose' not in found
+    assert found['has_smpl'].tolist() == [True, True, False] and 'maskname' not in found
     assert found['gender'].tolist() == ['m', 'f', 'f'] and found['imgname'][0] == 'images/0.jpg'
     for genders in ([0, 1, -1], ['male', 'female', 'neutral'], ['m', 'f', 'n']):
         found = load_annotations(annotations(tmp_path, gender=genders, has_smpl=None))
@@ -265,5 +158,8 @@ def test_wrong_sequences_are_named(tmp_path, changes, message):
 def test_mistakes_are_said_in_a_line(tmp_path, fails):
     assert 'required: source, out' in fails(files.main)
     assert f'{tmp_path}: found no .pkl' in fails(files.main, str(tmp_path), 'a')
-    write_sequence(tmp_path)
+    sequence = write_sequence(tmp_path) / 'walk_00.pkl'
+    before = sequence.read_bytes()
+    assert 'the input walk_00.pkl' in fails(files.main, str(tmp_path), str(sequence))
+    assert sequence.read_bytes() == before
     assert 'none/a.npz' in fails(files.main, str(tmp_path), f'{tmp_path}/none/a.npz')

@@ -47,6 +47,19 @@ def test_what_is_no_npz_is_named(tmp_path):
         assert one_line(error)
 
 
+@pytest.mark.parametrize('content, message', (
+    (b'version https://git-lfs.github.com/spec/v1\noid sha256:1\n', 'a pointer of git-lfs'),
+    (b'\n<!DOCTYPE html><html>', 'a web page')))
+def test_what_came_in_place_of_a_file_is_named(tmp_path, content, message):
+    path = tmp_path / 'a.npz'
+    path.write_bytes(content)
+    for read in (lambda: formats.read_npz(path, ('a',)), lambda: formats.read_npy(path),
+                 lambda: formats.read_weights(path), lambda: formats.read_pickle(path)):
+        with pytest.raises(ValueError, match=f'a.npz: found {message}') as error:
+            read()
+        assert one_line(error)
+
+
 def test_keys_that_nobody_needs_are_not_read(tmp_path):
     objects = np.array([{}, 1], dtype=object)
     a = np.asfortranarray([[1, 2], [3, 4.]])

@@ -5,8 +5,9 @@ from torch import nn
 
 from made import ARRAYS, bare, random_pose
 from metrics import cal_mpjpe, cal_pa_mpjpe
-from pare.body import H36M, KEYPOINTS, Body, Skeleton, fit_camera
-from pare.metrics import evaluate, mean_pose, true_joints, validate, visible
+from pare.body import GENDERS, H36M, KEYPOINTS, Body, Skeleton, fit_camera
+from pare.metrics import (centre_of, evaluate, mean_pose, names_of, true_joints, validate,
+                          visible)
 from pare.people import rendered_samples
 
 CPU, SKELETON = torch.device('cpu'), Skeleton(ARRAYS)
@@ -88,10 +89,26 @@ def test_without_a_body_the_joints_are_those_of_s(batch):
 
 
 def test_without_a_regressor_keypoints_are_compared(batch):
-    found = true_joints(batch, BARE)
-    assert found.shape == (10, 24, 3)
-    torch.testing.assert_close(found[:, BARE.centre].mean(dim=1), torch.zeros(10, 3), atol=1e-6,
-                               rtol=0)
+    """Those alone that the body has, from the middle of the shoulders."""
+    skeleton = Skeleton({key: array for key, array in bare().items() if key != 'face'})
+    found = true_joints(batch, skeleton)
+    every = skeleton(batch['betas'], batch['rotations']).keypoints
+    shoulders = [KEYPOINTS.index(name) for name in ('RShoulder', 'LShoulder')]
+    for number, name in enumerate(names_of(skeleton)):
+        expected = every[:, KEYPOINTS.index(name)] - every[:, shoulders].mean(dim=1)
+        torch.testing.assert_close(found[:, number], expected)
+    assert found.shape == (10, 10, 3) and '10 keypoints of SPIN' in centre_of(skeleton)
+
+
+def test_bodies_of_a_gender_are_the_truth(batch):
+    """Against each sample alone."""
+    wide = Skeleton(ARRAYS | {'v_template': 1.1 * ARRAYS['v_template']})
+    batch = batch | {'gender': torch.arange(10) % 3}
+    found = true_joints(batch, SKELETON, {'m': wide})
+    for row in range(10):
+        own = wide if row % 3 == GENDERS.index('m') else SKELETON
+        points = own(batch['betas'][row:row + 1], batch['rotations'][row:row + 1]).h36m[0]
+        torch.testing.assert_close(found[row], points - points[0])
 
 
 @pytest.mark.parametrize('skeleton', (SKELETON, BARE))

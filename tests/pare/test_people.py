@@ -8,10 +8,11 @@ import torch
 
 from made import ARRAYS
 from pare import people as rendering
-from pare.body import Body, Skeleton, axis_angle_to_matrix, fit_camera, project
-from pare.data import People
-from pare.people import (PASSES, Rendered, as_tensors, main, mirrored, render_people,
-                         rendered_samples, sample_bodies, sample_skeletons)
+from pare.body import (FLIP_KEYPOINTS, FLIP_PARTS, Body, Skeleton, axis_angle_to_matrix, fit_camera,
+                       project)
+from pare.data import People, turn_sample
+from pare.people import (PASSES, Rendered, as_tensors, look_at, main, mirrored, render_people,
+                         rendered_samples, sample_bodies, sample_poses, sample_skeletons)
 from pare.render import face_parts, rasterise, to_pixels
 
 SKELETON, BODY = Skeleton(ARRAYS), Body(ARRAYS)
@@ -63,9 +64,25 @@ def test_people_stand_upright_within_the_image_and_bend_as_people_do():
     assert (keypoints[..., :2].abs() < 1).float().mean() > .98
 
 
+def test_bodies_are_those_of_the_axis_angles():
+    pose = torch.from_numpy(sample_poses(np.random.default_rng(4), 50))
+    found = sample_bodies(np.random.default_rng(4), 50)['rotations']
+    torch.testing.assert_close(found, axis_angle_to_matrix(pose), atol=2e-6, rtol=0)
+
+
+def test_a_camera_shows_the_whole_body_at_its_place():
+    points = torch.randn(4, 30, 3)
+    aims = torch.tensor([[1.2, .1, 0], [1., 0, 0], [1.05, 0, -.2], [1.3, 0, 0]])
+    seen = project(points, look_at(points, aims))
+    low, high = seen.amin(dim=1), seen.amax(dim=1)
+    torch.testing.assert_close((high - low).amax(dim=1), 2 / aims[:, 0])
+    torch.testing.assert_close((low + high) / 2, aims[:, 1:], atol=1e-5, rtol=0)
+
+
 def test_places_without_an_image_are_those_of_the_joints():
     bodies = sample_skeletons(np.random.default_rng(5), 30, BODY)
     joints = BODY.posed_joints(bodies['betas'], bodies['rotations'])
+    torch.testing.assert_close(bodies['joints'], joints)
     camera = fit_camera(joints, bodies['places'], torch.ones(30, 24))
     torch.testing.assert_close(project(joints, camera), bodies['places'], atol=1e-5, rtol=0)
     noise = (bodies['seen'] - bodies['places']).norm(dim=2)
@@ -127,6 +144,32 @@ def test_an_epoch_follows_from_seed_and_number_whatever_was_asked_before(small, 
             assert torch.equal(value, second[key]), key
     other = Rendered(12, 32, 8, 5, 9)
     assert not set(faces_of(other.epoch(2))) & set(faces_of(one.epoch(2)))
+
+
+def test_batches_of_an_epoch_are_made_of_its_people_one_by_one(small, monkeypatch):
+    """With numpy, in the same random numbers: people, gains and mirrors of each batch in turn."""
+    monkeypatch.setattr(rendering, 'PASSES', 2)
+    people = Rendered(12, 32, 7, 5, 9).people(3)
+    random = torch.Generator().manual_seed(7 * 1_000_003 + 3)
+    order = torch.cat([torch.randperm(12, generator=random) for _ in range(2)]).tolist()
+    for batch in Rendered(12, 32, 7, 5, 9).epoch(3):
+        gains = 1 + rendering.GAIN * (2 * torch.rand(5, 3, generator=random) - 1)
+        flips = torch.rand(5, generator=random) < .5
+        assert torch.equal(batch['gain'], gains) and batch.keys() == people.keys()
+        for place, flip in enumerate(flips):
+            row = order.pop(0)
+            image, labels = people['image'][row].numpy(), people['labels'][row].numpy()
+            image = image[:, :, ::-1] if flip else image
+            labels = np.array(FLIP_PARTS)[labels[:, ::-1]] if flip else labels
+            np.testing.assert_array_equal(batch['image'][place], image)
+            np.testing.assert_array_equal(batch['labels'][place], labels)
+            rotations, keypoints = people['rotations'][row], people['keypoints'][row]
+            turned, _ = turn_sample(rotations.numpy(), np.zeros((24, 3)), 0., bool(flip))
+            np.testing.assert_allclose(batch['rotations'][place], turned)
+            if flip:
+                keypoints = keypoints[FLIP_KEYPOINTS] * torch.tensor([-1, 1, 1])
+            assert torch.equal(batch['keypoints'][place], keypoints)
+            assert torch.equal(batch['betas'][place], people['betas'][row])
 
 
 def test_an_epoch_shows_each_of_its_people_several_times(small, monkeypatch):

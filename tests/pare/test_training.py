@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from made import ARRAYS, TINY, annotations, gradients
+from made import ARRAYS, TINY, annotations, gradients, scores
 from pare import options
 from pare.batches import prepare
 from pare.body import Skeleton
@@ -119,7 +119,8 @@ def test_a_training_leaves_weights_and_charts_and_no_state(trained):
     header, *rows = (trained.plots / 'history.csv').read_text().splitlines()
     assert tuple(header.split(',')) == COLUMNS and [row[:2] for row in rows] == ['1,', '2,']
     model, kept = load_model(trained.out, CPU)
-    assert kept['options'] == SMALL.network | {'resolution': 64, 'rendered': True}
+    assert kept['options'] == SMALL.network | {
+        'resolution': 64, 'rendered': True, 'vertices': 1728}
     assert kept['mean_pose'].shape == (17, 3) and (kept['mean_pose'][0] == 0).all()
     assert 'mean pose:' in trained.said and 'time left' in trained.said
 
@@ -161,6 +162,12 @@ def test_an_epoch_that_is_not_finished_leaves_nothing(here, monkeypatch, capsys)
     (('--init', 'none.pth'), 'none.pth: No such file'),
     (('--out', '.'), '--out: found the folder .'),
     (('--out', 'file/a'), 'file'),
+    (('--train', 'mine:.4', '--out', 'mine'), '--out: found mine, the input --train mine:.4'),
+    (('--train', 'a.npz', '--val', 'm.state', '--out', 'm'), 'the input --val'),
+    (('--train', 'a.npz', '--fits', 'm', '--out', './m'), '--out: found m, the input --fits m'),
+    (('--init', 'm', '--out', 'm'), 'the input --init'),
+    (('--train', 'a.npz', '--body', 'm', '--out', 'm'), 'the input --body m'),
+    (('--init', 'pare/plots/history.csv'), 'the input --init'),
     (('--train', 'none.npz'), 'none.npz: No such file'),
     (('--train', 'none.npz:half'), '--train: found share half of none.npz, expected a number'),
     (('--train', 'none.npz:-1'), '--train: found share -1 of none.npz')))
@@ -223,8 +230,12 @@ def test_each_set_has_its_folder_and_its_fits(tmp_path):
     assert [part.images for part in batches.sets] == folders[:2]
     assert [part.set['has_smpl'].tolist() for part in batches.sets] == [[False] * 3, [True] * 3]
     assert batches.sets[1].set['shape'][:, 0].tolist() == [2, 2, 2]
-    with pytest.raises(ValueError, match='--images: found 2, expected 1 or 3, one for each set'):
-        prepared(tmp_path, *paths[:2], *options, '--images', *map(str, folders[:2]))
+    batches, loader, _ = prepared(tmp_path, *paths[:2], *options, '--images',
+                                  *map(str, folders[:2]))
+    assert [part.images for part in batches.sets] == folders[:2]
+    assert loader.dataset.images == folders[1]  # the last
+    with pytest.raises(ValueError, match='--images: found 4, expected 1 or 3, one for each set'):
+        prepared(tmp_path, *paths[:2], *options, '--images', *map(str, 2 * folders[:2]))
 
 
 def test_a_set_without_bodies_is_learnt_and_cannot_validate(tmp_path, capsys):
@@ -238,6 +249,20 @@ def test_a_set_without_bodies_is_learnt_and_cannot_validate(tmp_path, capsys):
     assert constant is None and batches.n_batches == 1
     assert sum(len(batch['image']) for batch in val_batches) == 2
     assert f'{other}: 1 samples without a true pose are not' in capsys.readouterr().out
+
+
+def test_without_a_body_photographs_are_learnt_with_the_stand_in(here, capsys):
+    path = str(annotations(here))
+    main(['--train', path, '--val', path, '--epochs', '1', '--batch-size', '2', '--device', 'cpu'])
+    said = capsys.readouterr().out
+    assert said.startswith('note: --body names no SMPL model')
+    assert 'MPJPE: 17 joints of Human3.6M from the pelvis, truth: neutral bodies' in said
+    assert 'nan' not in said
+
+
+def test_photographs_alone_are_read_by_other_processes():
+    assert parsed().workers == 0 and 1 <= parsed('--train', 'a.npz').workers <= 8
+    assert parsed('--train', 'a.npz', '--workers', '3').workers == 3
 
 
 def test_photographs_to_validate_are_read_before_the_training(tmp_path):
@@ -271,18 +296,21 @@ SCRIPT = '''
 import sys
 import torch
 sys.path[:0] = {paths!r}
-from made import gradients
+from made import gradients, scores
+from pare.ranks import from_first
 
 torch.distributed.init_process_group()
-found = gradients()
-if torch.distributed.get_rank() == 0:
+rank = torch.distributed.get_rank()
+assert from_first(lambda: rank) == 0
+found = gradients(), scores()
+if rank == 0:
     torch.save(found, 'found.pt')
 torch.distributed.destroy_process_group()
 '''
 
 
 @pytest.mark.slow
-def test_two_processes_have_the_gradients_of_one(tmp_path):
+def test_two_processes_have_the_gradients_and_the_scores_of_one(tmp_path):
     script = tmp_path / 'two.py'
     script.write_text(SCRIPT.format(paths=[str(ROOT), str(Path(__file__).parent)]))
     with socket.create_server(('localhost', 0)) as server:
@@ -294,5 +322,7 @@ def test_two_processes_have_the_gradients_of_one(tmp_path):
     for process in both:
         _, error = process.communicate(timeout=300)
         assert process.returncode == 0, error
-    for whole, halves in zip(gradients(), torch.load(tmp_path / 'found.pt'), strict=True):
+    found, scored = torch.load(tmp_path / 'found.pt')
+    assert scored == pytest.approx(scores(), rel=1e-4)
+    for whole, halves in zip(gradients(), found, strict=True):
         torch.testing.assert_close(halves, whole, atol=1e-6, rtol=1e-3)
