@@ -23,7 +23,7 @@ from common.photo import lift_photograph
 from common.skeleton import BONES, JOINTS, find_bones
 from common.states import load_tensors
 from data import TEST_FILE, load, make_people
-from metrics import cal_n_mpjpe, cal_pa_mpjpe, cal_pck
+from metrics import cal_n_mpjpe, cal_pa_mpjpe, pck_of
 from model import LiftModel
 
 SOME = 10_000  # poses that are aligned at once, and that are enough for a warning
@@ -121,7 +121,7 @@ def report(predicted: np.ndarray, truth: np.ndarray, distances: np.ndarray, labe
         parts = zip(*(torch.from_numpy(poses).split(SOME) for poses in (predicted, truth)))
         return torch.cat([metric(*part, avg=False).double() for part in parts]).mean()
 
-    mpjpe, (curve, auc) = distances.mean(dtype=float), cal_pck(predicted, truth)
+    mpjpe, (curve, auc) = distances.mean(dtype=float), pck_of(torch.from_numpy(distances))
     print(f'''MPJPE {mpjpe:.5f}
 {len(truth):,} poses of {len(labels)} joints without the root; unit: distance from camera to root
 

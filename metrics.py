@@ -82,12 +82,16 @@ def cal_joint_error(pose_1, pose_2) -> Tensor:
 
 
 def cal_pck(pose_1, pose_2, thresholds=None) -> tuple[Tensor, Tensor]:
-    """Share of joints no farther off than each of T rising thresholds (T,), and the area under
-    that curve as a share of its width.
+    """Fraction of joints with an error up to each of T rising thresholds (T,), and the area under
+    that curve over its width.
 
     The default, 0 to 0.03, is at 5 m the 0 to 150 mm of Mehta et al., 3DV 2017.
     """
-    distances = _distances(pose_1, pose_2).flatten()
+    return pck_of(_distances(pose_1, pose_2), thresholds)
+
+
+def pck_of(distances: Tensor, thresholds=None) -> tuple[Tensor, Tensor]:
+    """Return what `cal_pck` does, from the distances of the joints."""
     thresholds = torch.linspace(0, 0.03, 31) if thresholds is None else torch.as_tensor(thresholds)
     thresholds = thresholds.to(distances)
     pck = torch.stack([(distances <= most).to(distances.dtype).mean() for most in thresholds])
