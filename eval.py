@@ -68,12 +68,12 @@ def score_file(args: argparse.Namespace) -> None:
     else:
         distances = cal_distances(predicted, truth)
         rows = draw_errors(distances, labels, args.plots)
-    upright = joint_2d * np.where(model.inverse_focal.cpu().numpy() < 0, -1, 1)  # y up
-    gallery = [(title, upright[row], None if truth is None else truth[row], predicted[row])
+    sign = np.where(model.inverse_focal.cpu().numpy() < 0, -1, 1)  # y up in the picture too
+    gallery = [(title, sign * joint_2d[row], None if truth is None else truth[row], predicted[row])
                for title, row in rows.items()]
     charts.draw_gallery(gallery, bones, names, args.plots / 'gallery.png')
     if args.animate:
-        charts.animate(upright, predicted, bones, names, args.animate)
+        charts.animate(sign * joint_2d, predicted, bones, names, args.animate)
     if truth is None:
         print(f'{args.data}: no joint_3d, so {len(predicted):,} poses were lifted without a score')
     else:

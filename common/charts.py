@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
+from common.camera import ROOT
 from common.files import atomic
 
 # safe for the colour-blind: Okabe and Ito, "Color Universal Design", 2008
@@ -140,7 +141,7 @@ def draw_gallery(rows, bones, names, path) -> None:
         image.plot(*joint_2d.T, '.', color='black', markersize=4)
         for joint_3d, style in ((truth, solid), (prediction, dashed)):
             if joint_3d is not None:
-                joints = np.vstack([joint_3d, (0, 0, -1)])[:, [0, 2, 1]] * (1, -1, 1)
+                joints = np.vstack([joint_3d, ROOT])[:, [0, 2, 1]] * (1, -1, 1)
                 _draw_bones(scene, joints, bones, colours, **style)
                 _draw_bones(side, joints[:, 1:], bones, colours, **style)
         _draw_camera(scene, joints)
@@ -217,7 +218,7 @@ def animate(joint_2d: np.ndarray, joint_3d: np.ndarray, bones, names, path,
     true length, of at most 12 pictures a second.
     """
     joint_2d = np.pad(joint_2d, ((0, 0), (0, 1), (0, 0)))  # the root, last, is in the middle
-    pose = np.pad(joint_3d - (0, 0, -1), ((0, 0), (0, 1), (0, 0)))[..., [0, 2, 1]] * (1, -1, 1)
+    pose = np.pad(joint_3d - ROOT, ((0, 0), (0, 1), (0, 0)))[..., [0, 2, 1]] * (1, -1, 1)
     rate = min(fps or 12, 12)
     n_pictures = max(round(len(pose) / fps * rate), 1) if fps else TURN
     shown = np.linspace(0, len(pose) - 1, n_pictures).round().astype(int)

@@ -19,10 +19,8 @@ def losses(found: dict, batch: dict, skeleton: Skeleton, squared: bool) -> dict[
     in SPIN.
     """
     has_smpl, (places, seen) = batch['has_smpl'], batch['keypoints'].split((2, 1), dim=2)
-    points = skeleton(found['betas'], found['rotations']).keypoints
-    with torch.no_grad():
-        true = skeleton(batch['betas'], batch['rotations'])
-        truth, sure = true_points(batch, true, skeleton)
+    points, true = both_points(found, batch, skeleton, together=places.is_cuda)
+    truth, sure = true_points(batch, true, skeleton)
     offset_2d = project(points, found['camera']) - places
     offset_3d = about_middle(points, skeleton) - truth
     turned = (found['rotations'] - batch['rotations']).square().mean(dim=(1, 2, 3))
@@ -39,6 +37,22 @@ def losses(found: dict, batch: dict, skeleton: Skeleton, squared: bool) -> dict[
         terms['parts'] = part_loss(found['parts'], batch['labels'])
         terms['places'] = mean_of(size(found['places'] - joints, squared).mean(dim=1), placed)
     return terms
+
+
+def both_points(found: dict, batch: dict, skeleton: Skeleton,
+                together: bool) -> tuple[Tensor, Points]:
+    """Return keypoints (B, 24, 3) of the found bodies, and the points of the true ones.
+
+    One call for both, `together`, has half the kernels, which counts on a GPU. On a CPU it is
+    slower, since it computes gradients of the true bodies too.
+    """
+    if not together:
+        with torch.no_grad():
+            true = skeleton(batch['betas'], batch['rotations'])
+        return skeleton(found['betas'], found['rotations']).keypoints, true
+    both = skeleton(*(torch.cat([found[key], batch[key]]) for key in ('betas', 'rotations')))
+    n = len(found['betas'])
+    return both.keypoints[:n], Points(*(part[n:].detach() for part in both))
 
 
 def about_middle(points: Tensor, skeleton: Skeleton) -> Tensor:

@@ -5,7 +5,7 @@ from torch.nn.functional import one_hot
 
 from made import ARRAYS, bare, random_pose
 from pare.body import KEYPOINTS, Body, Skeleton, fit_camera, project
-from pare.losses import about_middle, losses, part_loss, skeleton_loss
+from pare.losses import about_middle, both_points, losses, part_loss, skeleton_loss
 from pare.model import build
 from pare.people import rendered_samples, sample_skeletons
 from pare.recipes import FULL, SMALL
@@ -179,3 +179,17 @@ def test_a_body_told_of_exact_places_has_a_loss_that_teaches_the_heads_alone():
         'camera': fit_camera(BODY.posed_joints(bodies['betas'], bodies['rotations']),
                              bodies['places'], torch.ones(8, 24))}
     assert skeleton_loss(model, bodies, BODY) < 1e-5 < loss
+
+
+def test_one_call_for_found_and_true_bodies_has_the_same_points_and_gradients():
+    skeleton, results = Skeleton(ARRAYS), []
+    for together in (False, True):
+        betas, rotations = (part.requires_grad_() for part in random_pose(3, seed=1))
+        batch = dict(zip(('betas', 'rotations'), random_pose(3, seed=2)))
+        points, true = both_points({'betas': betas, 'rotations': rotations}, batch, skeleton,
+                                   together)
+        assert not any(part.requires_grad for part in true)
+        points.square().sum().backward()
+        results.append([points.detach(), *true, betas.grad, rotations.grad])
+    for apart, both in zip(*results):
+        torch.testing.assert_close(apart, both, atol=1e-5, rtol=1e-4)
