@@ -67,15 +67,18 @@ def exit_status(parser: Parser, interrupted=lambda: 'no file is half written'):
 
 
 def keep_inputs(inputs: dict, outputs: dict) -> None:
-    """Raise ValueError if an output would replace an input, or lie in a folder that is one.
+    """Raise ValueError if an output would replace an input, or a file in a folder that is one.
 
-    Both map options to paths or None.
+    Both map options to paths or None. A new .json in a folder would be read as a frame next time.
     """
     for name, path in outputs.items():
         for other, source in inputs.items():
-            if path and source and Path(os.path.realpath(path)).is_relative_to(
-                    os.path.realpath(source)):
-                raise ValueError(f'{name}: found {path}, the input {other}, expected another file')
+            if path and source:
+                target, kept = (Path(os.path.realpath(part)) for part in (path, source))
+                inside = target.parent == kept and (target.is_file() or target.suffix == '.json')
+                if target == kept or inside:
+                    raise ValueError(f'{name}: found {path}, the input {other}, expected another '
+                                     f'file')
 
 
 # ---- device and precision -----------------------------------------------------------------------

@@ -124,9 +124,11 @@ def people_of(found) -> list[tuple]:
     return people
 
 
-def person_points(values, scores=None) -> np.ndarray:
-    """Return the points (K, 2 or more) of a person: flat numbers, pairs, or Ultralytics' x, y,
-    visible."""
+def person_points(values, scores=None) -> np.ndarray | None:
+    """Return the points (K, 2 or more) of a person, None if there are none.
+
+    They are flat numbers, pairs, or Ultralytics' x, y, visible.
+    """
     if not values:
         return None
     if isinstance(values, dict):

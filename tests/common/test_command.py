@@ -105,3 +105,4 @@ def test_an_output_is_no_input_nor_in_a_folder_of_inputs(tmp_path, monkeypatch, 
     with pytest.raises(ValueError, match=f'--out: found {output}'):
         keep_inputs({'--data': 'a.pkl', '--keypoints': 'frames', '--val': None}, {'--out': output})
     keep_inputs({'--data': 'a.pkl', '--keypoints': 'frames'}, {'--out': 'b.pkl', '--more': None})
+    keep_inputs({'--keypoints': '.'}, {'--plots': 'plots/people.png', '--predict': 'new.npy'})
