@@ -252,8 +252,7 @@ def train(args: argparse.Namespace, state: dict | None) -> None:
             raise ValueError('--data: found other poses than this training began with, expected '
                              'the same; start anew without --resume')
     loss = reprojection_loss if args.weak else supervised_loss
-    # weak training compares with the real images, so its poses must not be crossed
-    bones = () if args.weak else find_bones(train_set['joint_3d'].cpu().numpy())
+    bones = find_bones(train_set['joint_3d'].cpu().numpy())
     probe = select(train_set, slice(None, None, 20))  # about as many as val_set
     print('epoch     loss  train MPJPE  val MPJPE      rate  poses/s  time left')
     for row in fit(model, train_set, parts['optimiser'], parts['scheduler'], loss,

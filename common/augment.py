@@ -5,7 +5,7 @@ Poses are a dictionary of tensors of the same N samples, as `common.poses.as_ten
 import torch
 from torch import Tensor
 
-from common.camera import NEAR, ROOT, project, random_rotations
+from common.camera import NEAR, ROOT, both_frames, project, random_rotations
 
 TILT = 6.            # standard deviation of the pitch of virtual cameras, in degrees
 CROSSED = .7         # fraction of the training with crossed poses: 4 % better under noise
@@ -25,7 +25,8 @@ def augment(poses: dict, done: float = 0., bones=(), noise: float = NOISE) -> di
     if 'residual' not in poses:
         return poses
     # 1. a virtual camera
-    joint_3d, turn = virtual_view(poses, bones if done < CROSSED else ())
+    view = virtual_view(poses, bones if done < CROSSED else ())
+    joint_3d, turn = view['joint_3d'], view['turn']
     shown, noisy = joint_3d, NOISY
     # 2. a detector: it puts neck, spine, head and root elsewhere; these poses are not crossed
     if 'detected' in poses:
@@ -38,22 +39,31 @@ def augment(poses: dict, done: float = 0., bones=(), noise: float = NOISE) -> di
         noisy = torch.where(some, DETECTED_NOISY, NOISY)
     # 3. the image: what the camera leaves unexplained stays, and some views get noise
     joint_2d = project(shown, poses['focal_len']) + poses['residual']
-    return poses | {'joint_2d': add_noise(joint_2d, noisy, noise), 'joint_3d': joint_3d,
-                    'turn': turn}
+    return poses | view | {'joint_2d': add_noise(joint_2d, noisy, noise), 'joint_3d': joint_3d}
 
 
-def virtual_view(poses: dict, bones) -> tuple[Tensor, Tensor]:
+def virtual_view(poses: dict, bones) -> dict:
     """Turn the poses, crossed if there are `bones`, at random about the root.
 
-    Returns joints (N, J, 3) and rotations (N, 3, 3). A pose with a joint too near to its virtual
-    camera keeps its own view.
+    Returns joint_3d and turn. If poses of two views are crossed, also what both cameras see of
+    them: image_1, image_2, joint_2d_2. A pose with a joint too near to a camera stays as it is.
     """
     root = poses['joint_3d'].new_tensor(ROOT)
     turn = random_rotations(len(poses['joint_3d']), TILT, root.device)
     pose = poses['joint_3d'] - root
-    joint_3d = (cross(pose, bones) if bones else pose) @ turn.mT + root
-    in_front = (joint_3d[..., 2:] < -NEAR).all(dim=1, keepdim=True)
-    return joint_3d.where(in_front, poses['joint_3d']), turn.where(in_front, poses['turn'])
+    shown = cross(pose, bones) if bones else pose
+    view = {'joint_3d': shown @ turn.mT + root, 'turn': turn}
+    in_front = view['joint_3d'][..., 2:] < -NEAR
+    if bones and 'image_2' in poses:
+        plane = root.new_ones(2)  # at depth 1
+        for number, before, after in zip('12', both_frames(pose, poses), both_frames(shown, poses)):
+            # what the camera leaves unexplained stays
+            view[f'image_{number}'] = (poses[f'image_{number}'] + project(after, plane)
+                                       - project(before, plane))
+            in_front &= torch.maximum(before, after)[..., 2:] < -NEAR
+        view['joint_2d_2'] = poses['focal_len'][:, None] * view['image_2']
+    in_front = in_front.all(dim=1, keepdim=True)
+    return {key: value.where(in_front, poses[key]) for key, value in view.items()}
 
 
 def about_root(joints: Tensor, centre: Tensor, turn: Tensor) -> Tensor:

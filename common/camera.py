@@ -113,6 +113,16 @@ def face_root(data: dict) -> dict:
                    'transl': np.matvec(turn, data['transl']), 'distance': distance[:, 0]}
 
 
+def both_frames(pose: Tensor, poses: dict) -> tuple[Tensor, Tensor]:
+    """Bring joints (N, J, 3) about the root, in the axes of view 1, to the frames of both cameras.
+
+    Takes rot (N, 3, 3) and distance (N,) of `poses` whose camera 2 is as in `face_root`.
+    """
+    root = pose.new_tensor(ROOT)
+    pose_2 = pose @ poses['rot'].mT / poses['distance'][:, None, None]
+    return pose + root, pose_2 + root
+
+
 # ---- rotations ----------------------------------------------------------------------------------
 
 def smallest_rotation(start: np.ndarray, end: np.ndarray) -> np.ndarray:

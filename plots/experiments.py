@@ -306,7 +306,7 @@ def draw_errors(charts: dict, path) -> None:
 
 NOISES = (0., .002, .005, .01)
 WAYS = ('classic, two views at test time', 'supervised', 'triangulation', 'reprojection',
-        'reprojection, agreement')
+        'reprojection, agreement', 'reprojection, agreement, crossed poses')
 
 
 def weak(args: argparse.Namespace) -> None:
@@ -352,7 +352,7 @@ def learnt(way: str, joints: dict, args: argparse.Namespace, seed: int) -> LiftM
     torch.manual_seed(seed)
     return trained(LiftModel(dropout=0), as_tensors(joints, CPU),
                    args.epochs if 'agreement' in way else args.epochs * 3 // 2,
-                   loss=LOSSES[way], crossed=supervised)
+                   loss=LOSSES[way], crossed=supervised or 'crossed' in way)
 
 
 def one_view_reprojection(model: LiftModel, poses: dict) -> Tensor:
@@ -363,7 +363,8 @@ def one_view_reprojection(model: LiftModel, poses: dict) -> Tensor:
 
 # the target of 'triangulation' is the triangulated pose
 LOSSES = {'supervised': supervised_loss, 'triangulation': supervised_loss,
-          'reprojection': one_view_reprojection, 'reprojection, agreement': reprojection_loss}
+          'reprojection': one_view_reprojection, 'reprojection, agreement': reprojection_loss,
+          'reprojection, agreement, crossed poses': reprojection_loss}
 
 
 def draw_weak(errors: dict, path) -> None:
