@@ -15,6 +15,7 @@ import torch
 
 from common import charts
 from common.axes import as_camera, check_root, some_rows, wrong_distance
+from common.camera import ROOT
 from common.command import Parser, add_device, bounded, exit_status, keep_inputs, pick_device
 from common.detector import from_array
 from common.files import errors_of, save_array
@@ -73,7 +74,8 @@ def score_file(args: argparse.Namespace) -> None:
                for title, row in rows.items()]
     charts.draw_gallery(gallery, bones, names, args.plots / 'gallery.png')
     if args.animate:
-        charts.animate(sign * joint_2d, predicted, bones, names, args.animate)
+        charts.animate(charts.with_root(sign * joint_2d, (0, 0))[:, None],
+                       charts.with_root(predicted, ROOT)[:, None], bones, names, args.animate)
     if truth is None:
         print(f'{args.data}: no joint_3d, so {len(predicted):,} poses were lifted without a score')
     else:
@@ -211,7 +213,7 @@ def make_parser() -> Parser:
     option('--height', type=bounded(float, .3, 3), metavar='M',
            help='of --keypoints, of each person in metres; without it the unit is the distance')
     option('--fps', type=bounded(float, 1, 1000), metavar='N', help='the rows of --keypoints are '
-           'frames of one person: joints are smoothed, --animate makes a film')
+           'frames of one person, or of several with ids: joints are smoothed, --animate makes a film')
     option('--predict', type=Path, metavar='OUT.npy',
            help='save the lifted joints (N, J, 3); with --keypoints also .json')
     option('--animate', type=Path, metavar='OUT.gif', help='draw a turning skeleton')

@@ -173,10 +173,10 @@ def draw_people(picture, pixels: np.ndarray, joint_3d: np.ndarray, labels, bones
     over, side, above = figure.subplots(1, 3, width_ratios=(1.4, 1, 1))
     over.imshow(picture)
     right, up, depth = joint_3d[..., 0], joint_3d[..., 1], -joint_3d[..., 2]
+    for ax, places in ((over, pixels), (side, np.stack([depth, up], axis=-1)),
+                       (above, np.stack([right, depth], axis=-1))):
+        _draw_bones(ax, places, bones, colours, linewidth=2)
     for number, places in enumerate(pixels):
-        _draw_bones(over, places, bones, colours, linewidth=2)
-        _draw_bones(side, np.stack([depth, up], axis=-1)[number], bones, colours, linewidth=2)
-        _draw_bones(above, np.stack([right, depth], axis=-1)[number], bones, colours, linewidth=2)
         for ax, place in ((over, (places[:, 0].mean(), places[:, 1].min())),
                           (side, (depth[number].mean(), up[number].max())),
                           (above, (right[number].mean(), depth[number].max()))):
@@ -210,32 +210,37 @@ def draw_joints(joint_2d: np.ndarray, bones, names, path) -> None:
     save_figure(figure, path)
 
 
-def animate(joint_2d: np.ndarray, joint_3d: np.ndarray, bones, names, path,
+def animate(points: np.ndarray, joints: np.ndarray, bones, names, path,
             fps: float | None = None) -> None:
-    """Write a GIF of 2D input (N, J, 2) and skeletons (N, J, 3) that turn once about the vertical.
+    """Write a GIF of points (N, M, J + 1, 2), y up, and joints (N, M, J + 1, 3) of M people.
 
-    Without `fps` it has TURN pictures of a pose or a sequence. With it the N poses are a film of
-    true length, of at most 12 pictures a second.
+    The root is last; a person who is not there is NaN. The skeletons turn once about the vertical.
+    Without `fps` the GIF has TURN pictures of the N rows. With it the rows are a film of true
+    length, of at most 12 pictures a second.
     """
-    joint_2d = np.pad(joint_2d, ((0, 0), (0, 1), (0, 0)))  # the root, last, is in the middle
-    pose = np.pad(joint_3d - ROOT, ((0, 0), (0, 1), (0, 0)))[..., [0, 2, 1]] * (1, -1, 1)
+    joints = joints[..., [0, 2, 1]] * (1, -1, 1)  # right, away, up
+    joints = joints - np.nanmean(joints[..., -1, :], axis=(0, 1))
+    reach = np.nanmax(np.hypot(np.linalg.norm(joints[..., :2], axis=-1), joints[..., 2]))
+    low, high = np.nanmin(points, axis=(0, 1, 2)), np.nanmax(points, axis=(0, 1, 2))
+    half = .55 * (high - low).max()
     rate = min(fps or 12, 12)
-    n_pictures = max(round(len(pose) / fps * rate), 1) if fps else TURN
-    shown = np.linspace(0, len(pose) - 1, n_pictures).round().astype(int)
-    figure, colours = Figure(figsize=(4.8, 2.8), dpi=80), bone_colours(bones, names)
-    image = figure.add_axes((0, 0, .42, 1), aspect='equal')
-    scene = figure.add_axes((.38, -.1, .66, 1.2), projection='3d')
+    n_pictures = max(round(len(joints) / fps * rate), 1) if fps else TURN
+    shown = np.linspace(0, len(joints) - 1, n_pictures).round().astype(int)
+    figure, colours = Figure(figsize=(4.8, 2.6), dpi=80), bone_colours(bones, names)
+    image = figure.add_axes((0, 0, .44, 1), aspect='equal')
+    scene = figure.add_axes((.46, 0, .54, 1), projection='3d', proj_type='ortho')
 
     def draw(picture):
         row = shown[picture]
-        for ax, joints, axes in ((image, joint_2d, 'xy'), (scene, pose, 'xyz')):
+        for ax, people, limits in (
+                (image, points, np.stack([(low + high) / 2 - half, (low + high) / 2 + half]).T),
+                (scene, joints, 3 * [(-reach, reach)])):
             ax.clear()
-            _draw_bones(ax, joints[row], bones, colours, linewidth=3)
-            reach = np.abs(joints).max()
-            ax.set(**{f'{axis}lim': (-reach, reach) for axis in axes})
+            _draw_bones(ax, people[row], bones, colours, linewidth=3 if len(people[row]) == 1 else 2)
+            ax.set(**{f'{axis}lim': limit for axis, limit in zip('xyz', limits)})
             ax.set_axis_off()
-        image.plot(*joint_2d[row, :-1].T, '.', color='black')
-        scene.set_box_aspect((1, 1, 1), zoom=1.4)
+        image.plot(*points[row, :, :-1].reshape(-1, 2).T, '.', color='black', markersize=4)
+        scene.set_box_aspect((1, 1, 1), zoom=1.6)
         scene.view_init(10, 360 * picture / n_pictures - 90)  # from the camera first
 
     with TemporaryDirectory() as folder:
@@ -245,10 +250,17 @@ def animate(joint_2d: np.ndarray, joint_3d: np.ndarray, bones, names, path,
             file.write(film.read_bytes())
 
 
+def with_root(joints: np.ndarray, root) -> np.ndarray:
+    """Append the root, (D,) or (N, D), to joints (N, J, D) as the last."""
+    root = np.broadcast_to(root, (len(joints), np.shape(root)[-1]))
+    return np.concatenate([joints, root[:, None]], axis=1)
+
+
 def _draw_bones(ax, joints: np.ndarray, bones, colours, **style) -> None:
-    """Draw joints (J + 1, 2) or (J + 1, 3), the root last, in the axes of ax."""
+    """Draw joints (..., J + 1, 2) or (..., J + 1, 3), the root last, in the axes of ax."""
     for bone, colour in zip(bones, colours):
-        ax.plot(*joints[list(bone)].T, color=colour, **style)
+        lines = np.insert(joints[..., list(bone), :].astype(float), 2, np.nan, axis=-2)  # with gaps
+        ax.plot(*lines.reshape(-1, lines.shape[-1]).T, color=colour, **style)
 
 
 def _draw_camera(ax, joints: np.ndarray) -> None:

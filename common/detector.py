@@ -22,15 +22,18 @@ FORMATS = {
 EXPECTED = ('expected points of ' + ', '.join(f'{n} ({name})' for n, (name, _) in FORMATS.items()))
 POINT_KEYS = 'keypoints', 'pose_keypoints_2d', 'pose_keypoints'
 SCORE_KEYS = 'keypoint_scores', 'keypoints_scores', 'scores'
+ID_KEYS = 'track_id', 'person_id', 'idx'  # of Ultralytics and MMPose, OpenPose, AlphaPose
 CONFIDENT = .3  # a point with less confidence counts as missing
 
 
 @dataclass(frozen=True)
 class People:
-    """Points (N, 15, 3) of N people: x, y in pixels, confidence; their format; where they were."""
+    """Points (N, 15, 3) of N people: x, y in pixels, confidence; their format; where they were, and
+    who they are."""
     points: np.ndarray
     kind: str
     frames: list[str | int]  # of each person: number, name or id of the image; else the row
+    ids: list                # of each person, as a tracker tells; else None
 
 
 def read_people(path) -> People:
@@ -44,19 +47,19 @@ def read_people(path) -> People:
     path = Path(path)
     with errors_of(path):
         people = list(people_in(path))
-        points, kind = as_points([points for _, points in people])
-    frames = [row if frame is None else frame for row, (frame, _) in enumerate(people)]
-    return People(points, kind, frames)
+        points, kind = as_points([points for *_, points in people])
+    frames = [row if frame is None else frame for row, (frame, *_) in enumerate(people)]
+    return People(points, kind, frames, [number for _, number, _ in people])
 
 
 def from_array(points) -> np.ndarray:
     """Return the points (N, 15, 3) of an array as in `read_people`; raise ValueError."""
     array = as_numbers(points)
-    return as_points(list(array[None] if array.ndim == 2 else array))[0]
+    return as_points(list(each_person(array)))[0]
 
 
 def people_in(path: Path):
-    """Yield (frame, points) for each person. An empty frame of a folder yields (frame, None)."""
+    """Yield (frame, id, points) for each person; points are None in an empty frame."""
     if path.is_dir():
         files = sorted(path.glob('*.json'), key=lambda file: [
             int(part) if part.isdigit() else part for part in re.split(r'(\d+)', file.name)])
@@ -65,12 +68,25 @@ def people_in(path: Path):
         for file in files:
             frame = re.search(r'(\d+)_keypoints$', file.stem)
             frame = int(frame[1]) if frame else file.stem
-            yield from [(frame, points) for _, points in people_of(read(file))] or [(frame, None)]
+            yield from in_frame(frame, people_of(read(file)))
     elif path.suffix.lower() == '.json':
         yield from people_of(read(path))
     else:
-        array = read(path)
-        yield from ((None, person) for person in (array[None] if array.ndim == 2 else array))
+        yield from ((None, None, person) for person in each_person(read(path)))
+
+
+def in_frame(frame, people: list[tuple]) -> list[tuple]:
+    """Return the people with this frame; if there are none, one without points."""
+    return [(frame, number, points) for _, number, points in people] or [(frame, None, None)]
+
+
+def each_person(array: np.ndarray) -> np.ndarray:
+    """Return people (N, K, width) of an array of one or many, or of flat rows (N, K * width)."""
+    if array.ndim == 4 and 1 in array.shape[:2]:
+        array = array.reshape(-1, *array.shape[2:])
+    if array.ndim == 2 and array.shape[1] > 5:
+        return np.stack([person_points(row) for row in array.tolist()])
+    return array[None] if array.ndim == 2 else array
 
 
 def read(path: Path):
@@ -83,7 +99,7 @@ def read(path: Path):
         raise type(error)(f'{path}: {error.strerror}, expected points of a detector') from error
     except (ValueError, RecursionError, EOFError) as error:
         raise ValueError(f'found no readable .json or .npy ({error})') from error
-    if not (isinstance(found, np.ndarray) and found.dtype.kind in 'iuf' and found.ndim in (2, 3)):
+    if not (isinstance(found, np.ndarray) and found.dtype.kind in 'iuf' and 2 <= found.ndim <= 4):
         raise ValueError(f'found {getattr(found, "shape", "an archive of several arrays")}, '
                          f'expected one array (N, K, 2 or 3), saved by np.save')
     return found
@@ -92,7 +108,7 @@ def read(path: Path):
 # ---- the forms of .json -------------------------------------------------------------------------
 
 def people_of(found) -> list[tuple]:
-    """Find (frame, points) in the content of a .json, or raise ValueError.
+    """Find (frame, id, points) in the content of a .json, or raise ValueError.
 
     COCO's results and AlphaPose are a list of people; COCO's annotations stand under
     `annotations`, OpenPose's under `people`, MMPose's frames under `instance_info`, and each frame
@@ -112,12 +128,14 @@ def people_of(found) -> list[tuple]:
         if isinstance(part, list):  # MMPose for several images
             people += people_of(part)
         elif isinstance(part, dict) and isinstance(part.get('instances'), list):
-            frame = part.get('frame_id')
-            people += [(frame, points) for _, points in people_of(part['instances'])]
+            people += in_frame(part.get('frame_id'), people_of(part['instances']))
         elif isinstance(part, dict) and (keys := [key for key in POINT_KEYS if key in part]):
-            people.append((part.get('image_id', part.get('frame_id')),
-                           person_points(part[keys[0]], next(
-                               (part[key] for key in SCORE_KEYS if key in part), None))))
+            scores, number = (next((part[key] for key in names if key in part), None)
+                              for names in (SCORE_KEYS, ID_KEYS))
+            if isinstance(number, list):  # OpenPose's, [-1] without a tracker
+                number = None if number in ([], [-1]) else number[0]
+            people.append((part.get('image_id', part.get('frame_id')), number,
+                           person_points(part[keys[0]], scores)))
         else:
             raise ValueError('found no people with points, expected results of COCO, OpenPose, '
                              'AlphaPose, MMPose or Ultralytics')
@@ -136,7 +154,7 @@ def person_points(values, scores=None) -> np.ndarray | None:
         return as_numbers(values).T
     points = as_numbers(values)
     if points.ndim == 1:
-        width = next((width for width in (3, 2, 4) if len(points) % width == 0
+        width = next((width for width in (3, 2, 4, 5) if len(points) % width == 0
                       and len(points) // width in FORMATS), None)
         if width is None:
             raise ValueError(f'found {len(points)} numbers for a person, {EXPECTED}')

@@ -152,7 +152,14 @@ def lift_points(model, joint_2d: np.ndarray) -> tuple[np.ndarray, ...]:
 
 def find_root(pose: np.ndarray) -> np.ndarray:
     """Find the root (N, 1, 3) of poses (N, 15, 3): above the hips and behind them, the farther the
-    wider the shoulders are for the trunk. Fitted to synthetic people."""
+    wider the shoulders are for the trunk."""
+    hips, terms = root_terms(pose)
+    return (hips + terms @ root_weights())[:, None]
+
+
+def root_terms(pose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the middle of the hips (N, 3), and four vectors (N, 3, 4): up the trunk and ahead,
+    both also times the width of the shoulders."""
     right_hip, left_hip, left, right = (pose[:, JOINTS.index(name)] for name in (
         'RHip', 'LHip', 'LShoulder', 'RShoulder'))
     hips = (right_hip + left_hip) / 2
@@ -162,4 +169,11 @@ def find_root(pose: np.ndarray) -> np.ndarray:
     ahead *= size / np.linalg.norm(ahead, axis=-1, keepdims=True).clip(min=1e-9)
     wide = np.linalg.norm(left - right, axis=-1, keepdims=True) / size.clip(min=1e-9)
     wide = wide.clip(.4, 1.1)
-    return (hips + (.29 * wide - .065) * up + (.106 - .257 * wide) * ahead)[:, None]
+    return hips, np.stack([up, wide * up, ahead, wide * ahead], axis=-1)
+
+
+@cache
+def root_weights() -> np.ndarray:
+    """Fit the weights (4,) of `root_terms` to synthetic people, whose root is at the origin."""
+    hips, terms = root_terms(sample(2000, seed=0)['joint_3d'] - ROOT)
+    return np.linalg.lstsq(terms.reshape(-1, 4), -hips.ravel())[0]

@@ -25,39 +25,55 @@ def lift_photograph(model, args: argparse.Namespace) -> None:
     Raises OSError or ValueError for files and options that do not fit.
     """
     people = read_people(args.keypoints)
-    picture, film = read_picture(args.image) if args.image else (None, None)
+    picture, exif = read_picture(args.image) if args.image else (None, None)
     size = args.image_size or picture.shape[1::-1]
-    focal, centre = args.focal or film or math.hypot(*size), args.centre or np.divide(size, 2)
-    if args.fps and len(set(people.frames)) < len(people.frames):
-        raise ValueError(f'--fps: found several people in a frame of {args.keypoints}, expected '
-                         f'one person')
+    focal, centre = args.focal or exif or math.hypot(*size), args.centre or np.divide(size, 2)
     with errors_of(args.keypoints):
+        places = places_in_film(people) if args.fps else None
         found = lift_people(model, people.points, size, focal, args.height, centre)
     describe(people, found, size, focal)
+    joints = charts.with_root(found['joint_3d'], found['root'])
+    film = joints[None, found['kept']]  # (frames, people, 16, 3)
     if args.fps:
-        found['joint_3d'], found['root'] = smooth(found['joint_3d']), smooth(found['root'])
+        film = np.full((*np.max(places, axis=1) + 1, *joints.shape[1:]), np.nan)
+        film[places] = joints
+        film = smooth(film)
+        joints = film[places]
     args.plots.mkdir(parents=True, exist_ok=True)
     if args.predict:
-        save_people(args.predict, people, found, metres=args.height is not None)
-    draw_photo(args, found, picture, focal, centre)
-
-
-def draw_photo(args: argparse.Namespace, found: dict, picture, focal: float, centre) -> None:
-    """Draw what `lift_people` found; people are named by their row."""
-    rows, shown, lifted = np.flatnonzero(found['kept']), found['shown'], found['lifted']
-    charts.draw_gallery([(f'person {rows[row]}', shown[row], None, lifted[row])
-                         for row in dict.fromkeys((0, len(rows) // 2, len(rows) - 1))],
-                        BONES, JOINTS, args.plots / 'gallery.png')
+        save_people(args.predict, people, joints, found['seen'], metres=args.height is not None)
+    draw_gallery(found, args.plots / 'gallery.png')
     if picture is not None:
-        joints = np.concatenate([found['joint_3d'], found['root'][:, None]], axis=1)[rows]
-        charts.draw_people(picture, to_pixels(joints, focal, centre), joints, rows, BONES, JOINTS,
-                           'm' if args.height else 'root of each person at 1',
+        rows = np.flatnonzero(found['kept'])
+        charts.draw_people(picture, to_pixels(joints[rows], focal, centre), joints[rows], rows,
+                           BONES, JOINTS, 'm' if args.height else 'root of each person at 1',
                            args.plots / 'people.png')
-    if args.animate and args.fps:  # a frame without a person repeats the last one
-        place = np.maximum(np.cumsum(found['kept']) - 1, 0)
-        shown, lifted = shown[place], smooth(lifted)[place]
     if args.animate:
-        charts.animate(shown, lifted, BONES, JOINTS, args.animate, args.fps)
+        points = to_pixels(film, focal, centre) * (1, -1)
+        if film.shape[1] == 1:  # one person stays in the middle
+            film = film - film[..., -1:, :]
+        charts.animate(points, film, BONES, JOINTS, args.animate, args.fps)
+
+
+def places_in_film(people: People) -> tuple[list, list]:
+    """Return the frame and the person of each row, both as numbers from 0.
+
+    Raises ValueError if a person is twice in a frame.
+    """
+    numbers = [list(map(list(dict.fromkeys(names)).index, names))
+               for names in (people.frames, people.ids)]
+    if len(set(zip(*numbers))) < len(people.points):
+        raise ValueError('--fps: found several people in a frame, expected one, or an id of each '
+                         'person (track_id, person_id or idx)')
+    return tuple(numbers)
+
+
+def draw_gallery(found: dict, path: Path) -> None:
+    """Draw the first person, one in the middle and the last, named by their rows."""
+    rows = np.flatnonzero(found['kept'])
+    some = dict.fromkeys((0, len(rows) // 2, len(rows) - 1))
+    charts.draw_gallery([(f'person {rows[row]}', found['shown'][row], None, found['lifted'][row])
+                         for row in some], BONES, JOINTS, path)
 
 
 def describe(people: People, found: dict, image_size, focal: float) -> None:
@@ -82,21 +98,21 @@ def describe(people: People, found: dict, image_size, focal: float) -> None:
               f'is their order that of {people.kind}, x before y, and y down?', file=sys.stderr)
 
 
-def save_people(path: Path, people: People, found: dict, metres: bool) -> None:
-    """Save joints (N, 15, 3), row i of person i, as .npy, or as .json with names."""
-    joint_3d = found['joint_3d'].astype(np.float32)
+def save_people(path: Path, people: People, joints: np.ndarray, seen: np.ndarray,
+                metres: bool) -> None:
+    """Save joints (N, 16, 3), the root last, row i of person i: as .npy (N, 15, 3) without the
+    root, or as .json with names."""
+    joints = joints.astype(np.float32)
     if path.suffix == '.npy':
-        save_array(path, joint_3d)
+        save_array(path, joints[:, :-1])
         return
     rows = []
-    for row, joints in enumerate(joint_3d):
-        person = {'index': row, 'frame': people.frames[row], 'metres': metres, 'root': None,
-                  'joints': None, 'filled_in': None}
-        if np.isfinite(joints).all():
-            person |= {'root': found['root'][row].tolist(),
-                       'joints': dict(zip(JOINTS, joints.tolist())),
-                       'filled_in': [name for name, seen in zip(JOINTS, found['seen'][row])
-                                     if not seen]}
+    for row, places in enumerate(joints.tolist()):
+        person = {'index': row, 'frame': people.frames[row], 'id': people.ids[row],
+                  'metres': metres, 'root': None, 'joints': None, 'filled_in': None}
+        if np.isfinite(joints[row]).all():
+            person |= {'root': places[-1], 'joints': dict(zip(JOINTS, places)),
+                       'filled_in': [name for name, known in zip(JOINTS, seen[row]) if not known]}
         rows.append(person)
     with atomic(path, 'w') as file:
         json.dump(rows, file, indent=1)

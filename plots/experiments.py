@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from common.augment import augment
 from common.camera import ROOT, project, smallest_rotation, triangulate
 from common.charts import (BLUE, GREEN, GREY, ORANGE, PINK, TURN, UNIT, animate, draw_joints,
-                           new_figure, save_figure, tidy)
+                           new_figure, save_figure, tidy, with_root)
 from common.command import has_bfloat16
 from common.files import Table, write_csv
 from common.people import FACE, GAITS, LENGTHS, forward_kinematics, random_angles, sample
@@ -488,7 +488,8 @@ def pictures(args: argparse.Namespace) -> None:
     draw_joints(stands[:, :2], BONES, (*JOINTS, 'root, not in the array'),
                 args.plots / 'joints.png')
     points = project(walking(TURN) / 4.5 + ROOT, np.full(2, 1.1475))
-    animate(points, load_model(args.weights).lift(points), BONES, JOINTS,
+    lifted = load_model(args.weights).lift(points)
+    animate(with_root(points, (0, 0))[:, None], with_root(lifted, ROOT)[:, None], BONES, JOINTS,
             args.plots / 'turning.gif')
 
 

@@ -3,10 +3,11 @@ import numpy as np
 import torch
 
 from common.augment import CROSSED, DETECTED, NOISY, augment, cross
-from common.camera import ROOT, project
+from common.camera import ROOT, project, second_view
 from common.people import sample
 from common.poses import as_tensors
 from common.skeleton import BONES, LIMBS, joints_of
+from common.views import prepare_views
 from data import find_camera
 
 CPU = torch.device('cpu')
@@ -44,6 +45,31 @@ def test_poses_that_are_not_crossed_are_those_of_the_file():
     for options in ({}, {'bones': BONES, 'done': CROSSED}):
         torch.testing.assert_close(back(**options), poses['joint_3d'], atol=1e-5, rtol=0)
     assert (back(bones=BONES, done=CROSSED - .01) - poses['joint_3d']).abs().max() > .05
+
+
+def test_both_cameras_see_crossed_poses():
+    """By projection in numpy; of the file only what the cameras leave unexplained is there."""
+    off = np.random.default_rng(0).normal(0, .003, (2, *PEOPLE['joint_2d_1'].shape))
+    views, _ = prepare_views({**PEOPLE, 'joint_2d_1': PEOPLE['joint_2d_1'] + np.float32(off[0]),
+                              'joint_2d_2': PEOPLE['joint_2d_2'] + np.float32(off[1])})
+    poses = poses_of(views)
+    changed = augment(poses, bones=BONES)
+    moved = ((changed['joint_3d'] - CENTRE) @ changed['turn'] + CENTRE).numpy()
+    assert (np.abs(moved - views['triangulated']).max(axis=(1, 2)) > .01).mean() > .5
+
+    def images(joints):
+        unit = np.ones(2, np.float32)
+        return (project(joints, unit),
+                project(second_view(joints, views['rot'], views['transl']), unit))
+
+    for view, before, after in zip('12', images(views['triangulated']), images(moved)):
+        left, still = poses[f'image_{view}'] - before, changed[f'image_{view}'] - after
+        assert left.std() > .001
+        torch.testing.assert_close(still, left, atol=1e-4, rtol=0)
+    torch.testing.assert_close(changed['joint_2d_2'],
+                               poses['focal_len'][:, None] * changed['image_2'])
+    uncrossed = augment(poses, bones=BONES, done=CROSSED)
+    assert uncrossed['image_2'] is poses['image_2']
 
 
 def test_poses_that_no_camera_explains_stay_as_they_are():

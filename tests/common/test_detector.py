@@ -87,6 +87,25 @@ def test_arrays_of_people_or_of_one(tmp_path, name, n_people):
     assert people.kind == name and people.frames == list(range(n_people))
 
 
+def test_arrays_of_flat_rows_and_with_an_axis_of_one_person(tmp_path):
+    for rows in (np.stack([MEDIA.ravel()] * 4), MEDIA[None, None], MEDIA[:, :3].reshape(1, -1)):
+        np.save(tmp_path / 'a.npy', rows)
+        people = read_people(tmp_path / 'a.npy')
+        np.testing.assert_allclose(people.points[..., :2], [HAND_MADE[:, :2]] * len(rows))
+
+
+def test_who_people_are_is_told_by_trackers(tmp_path):
+    openpose = {'pose_keypoints_2d': flat(OPENPOSE_25)}
+    for content, ids in (
+            ([{'image_id': 1, 'keypoints': flat(COCO_17), 'idx': 4}], [4]),
+            ({'people': [{'person_id': [-1], **openpose}, {'person_id': [2], **openpose}]},
+             [None, 2]),
+            ([{'frame_id': 1, 'instances': [{'track_id': 3, **mmpose(COCO_17)}]}], [3]),
+            ([{'track_id': 5, **ultralytics(COCO_17)}], [5])):
+        (tmp_path / 'a.json').write_text(json.dumps(content))
+        assert read_people(tmp_path / 'a.json').ids == ids
+
+
 def test_frames_are_in_the_order_of_their_numbers(tmp_path):
     for frame in (10, 2, 1):
         (tmp_path / f'img_{frame}_keypoints.json').write_text(json.dumps({'people': [
@@ -118,6 +137,9 @@ def test_a_folder_of_frames_keeps_the_empty_one(tmp_path):
     people = read_people(tmp_path)
     assert people.frames == [0, 1, 2, 2]
     assert (people.points[1] == 0).all() and (people.points[[0, 2, 3], :, 2] > .8).all()
+    (tmp_path / 'a.json').write_text(json.dumps([
+        {'frame_id': 1, 'instances': [mmpose(COCO_17)]}, {'frame_id': 2, 'instances': []}]))
+    assert read_people(tmp_path / 'a.json').frames == [1, 2]
 
 
 @pytest.mark.parametrize('missing', ((0, 0, .9), (-1, -1, 1), (np.nan, np.nan, .9), (5, 5, .01)))

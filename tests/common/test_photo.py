@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.detector import from_array
+from common.detector import People, from_array
 from common.lifting import lift_people
-from common.photo import read_picture, smooth, to_pixels
+from common.photo import places_in_film, read_picture, smooth, to_pixels
 from common.skeleton import LIMBS
 from conftest import COCO, person_of
 from eval import load_model
@@ -34,6 +34,14 @@ def test_frames_are_averaged_as_a_slow_loop_does_it():
                  if np.isfinite(joints[other]).all()]
         expected = np.mean(known, axis=0) if known else np.full((15, 3), np.nan)
         np.testing.assert_allclose(found[frame], expected)
+
+
+def test_rows_of_people_with_ids_find_their_place_in_a_film():
+    points = np.zeros((4, 15, 3))
+    people = People(points, 'COCO', ['a', 'a', 'b', 'c'], [3, 7, 7, 3])
+    assert places_in_film(people) == ([0, 0, 1, 2], [0, 1, 1, 0])
+    with pytest.raises(ValueError, match='several people in a frame'):
+        places_in_film(People(points, 'COCO', ['a', 'a', 'b', 'c'], 4 * [None]))
 
 
 def test_pixels_are_where_the_camera_shows_the_joints(shipped):
