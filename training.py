@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 from torch.optim.lr_scheduler import CyclicLR, OneCycleLR
 
-from common.augment import augment
-from common.camera import NEAR, ROOT
+from common.augment import CROSSED, augment
+from common.camera import NEAR, ROOT, both_frames
 from common.command import (Parser, add_device, bounded, exit_status, keep_inputs, pick_device,
                             pick_precision)
 from common.files import errors_of, write_csv
@@ -75,18 +75,16 @@ def image_error(pose: Tensor, poses: dict) -> Tensor:
     Offsets in image 2 are multiplied by the distance of the root, so that all are lengths at the
     root. Each joint has one norm of its four offsets, not a square: outliers weigh little.
     """
-    distance = poses['distance'][:, None, None]
-    pose_2 = pose @ poses['rot'].mT / distance  # in the axes of view 2
-    offset_1 = normalised_image(pose) - poses['image_1']
-    offset_2 = distance * (normalised_image(pose_2) - poses['image_2'])
+    frame_1, frame_2 = both_frames(pose, poses)
+    offset_1 = normalised_image(frame_1) - poses['image_1']
+    offset_2 = poses['distance'][:, None, None] * (normalised_image(frame_2) - poses['image_2'])
     return torch.linalg.vector_norm(torch.cat([offset_1, offset_2], dim=-1), dim=-1).mean()
 
 
-def normalised_image(pose: Tensor) -> Tensor:
-    """Return x and y over depth (N, J, 2) of joints about the root, which is at depth 1."""
-    depth = 1 - pose[..., 2:]
-    depth = NEAR + softplus(depth - NEAR, beta=20)  # smooth max(depth, NEAR): never zero
-    return pose[..., :2] / depth
+def normalised_image(joint_3d: Tensor) -> Tensor:
+    """Return x and y over depth (N, J, 2) of joints in the frame of a camera."""
+    depth = NEAR + softplus(-joint_3d[..., 2:] - NEAR, beta=20)  # smooth max(depth, NEAR), not zero
+    return joint_3d[..., :2] / depth
 
 
 # ---- parts of a training ------------------------------------------------------------------------
@@ -188,7 +186,7 @@ def finish(args: argparse.Namespace, model: LiftModel, history: list) -> None:
 
     save_tensors(args.out, model.state_dict())
     write_csv(args.plots / 'history.csv', COLUMNS, history)
-    draw_history(dict(zip(COLUMNS, zip(*history))), args.plots / 'history.png')
+    draw_history(dict(zip(COLUMNS, zip(*history))), args.plots / 'history.png', CROSSED)
     state_path(args.out).unlink(missing_ok=True)
     print(f'\nwrote {args.out}, and charts to {args.plots}')
 

@@ -20,6 +20,7 @@ from common.files import atomic
 # safe for the colour-blind: Okabe and Ito, "Color Universal Design", 2008
 BLUE, ORANGE, GREEN, PINK, GREY = '#0072B2', '#D55E00', '#009E73', '#CC79A7', '#555555'
 UNIT = 'unit: camera to root'
+CM = 450  # of a unit, 4.5 m from the camera
 TURN = 48  # pictures of a GIF
 
 
@@ -46,6 +47,13 @@ def log_axis(ax, ticks=(1, 2, 5)) -> None:
     ax.yaxis.set_minor_formatter(NullFormatter())
 
 
+def add_cm(ax, axis: str = 'y') -> None:
+    """Repeat an axis of errors on the other side, in cm for a person 4.5 m from the camera."""
+    other = ax.secondary_yaxis if axis == 'y' else ax.secondary_xaxis
+    other('right' if axis == 'y' else 'top', functions=(
+        lambda error: CM * error, lambda cm: cm / CM)).set(**{f'{axis}label': 'cm at 4.5 m'})
+
+
 def save_figure(figure: Figure, path) -> None:
     """Write a PNG."""
     with atomic(path) as file:
@@ -54,10 +62,11 @@ def save_figure(figure: Figure, path) -> None:
 
 # ---- charts -------------------------------------------------------------------------------------
 
-def draw_history(history: dict, path) -> None:
+def draw_history(history: dict, path, crossed: float) -> None:
     """Draw loss, MPJPE and learning rate over the epochs; an MPJPE of NaN is left out.
 
-    `history` has the columns epoch, loss, val_loss, train_mpjpe, val_mpjpe and rate.
+    `history` has the columns epoch, loss, val_loss, train_mpjpe, val_mpjpe and rate. Poses are
+    crossed for the share `crossed` of the epochs.
     """
     figure = new_figure(9, 3)
     epochs, style = history['epoch'], {'marker': '.' if len(history['epoch']) < 40 else ''}
@@ -73,7 +82,9 @@ def draw_history(history: dict, path) -> None:
             continue
         ax.plot(epochs, history[learnt], color=BLUE, label='training', **style)
         ax.plot(epochs, history[validated], '--', color=ORANGE, label='validation', **style)
-        ax.legend(frameon=False)
+        ax.axvline(np.ceil(crossed * len(epochs)) + .5, color=GREY, linestyle=':',
+                   label='crossed poses end')
+        ax.legend(edgecolor='none', fontsize=8)
         log_axis(ax, ticks=(1, 1.2, 1.5, 2, 3, 4, 5, 7))
     for ax in (loss, mpjpe, rate):
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -90,6 +101,8 @@ def draw_joint_error(errors: np.ndarray, labels, path, unit: str = UNIT, digits:
     ax.axvline(errors.mean(), color=ORANGE, linestyle='--', label=label)
     ax.legend(frameon=False, loc='lower right')
     tidy(ax, 'mean error of each joint', f'distance from ground truth ({unit})')
+    if unit == UNIT:
+        add_cm(ax, 'x')
     ax.grid(visible=False, axis='y')
     save_figure(figure, path)
 
@@ -107,6 +120,7 @@ def draw_error_curve(errors: dict, path) -> None:
     ax.yaxis.set_major_formatter(lambda share, _: f'{100 * share:.0f} %')
     ax.legend(frameon=False, loc='lower right')
     tidy(ax, 'cumulative error', f'distance from ground truth ({UNIT})', 'share within it')
+    add_cm(ax, 'x')
     save_figure(figure, path)
 
 

@@ -29,8 +29,8 @@ from torch import Tensor, nn
 
 from common.augment import augment
 from common.camera import ROOT, project, smallest_rotation, triangulate
-from common.charts import (BLUE, GREEN, GREY, ORANGE, PINK, TURN, UNIT, animate, draw_joints,
-                           new_figure, save_figure, tidy, with_root)
+from common.charts import (BLUE, GREEN, GREY, ORANGE, PINK, TURN, UNIT, add_cm, animate,
+                           draw_joints, new_figure, save_figure, tidy, with_root)
 from common.command import has_bfloat16
 from common.files import Table, write_csv
 from common.people import FACE, GAITS, LENGTHS, forward_kinematics, random_angles, sample
@@ -135,10 +135,13 @@ def network_charts(table: Table) -> dict:
             for question, group in QUESTIONS.items()}
 
 
+SETS = {'data_train / 3': 'motion capture, every third pose', 'synthetic': 'synthetic people'}
+
+
 def value_of(question: str, variant: Variant) -> str:
     """What the variant says to a question, as its label."""
-    rate = f',\nrate\nx {variant.rate / RATE:g}' if variant.rate != RATE else ''
-    return str({'batch norm': variant.norm.replace(' ', '\n') + rate,
+    rate = f',\nrate x {variant.rate / RATE:g}' if variant.rate != RATE else ''
+    return str({'batch norm': variant.norm + rate,
                 'dropout': f'{variant.dropout:g}', 'layers in a block': variant.layers,
                 'skip connection': f'{variant.skip},\n{variant.n_blocks} blocks',
                 'blocks': variant.n_blocks, 'width': variant.hidden_layer}[question])
@@ -160,12 +163,12 @@ def draw_network(charts: dict, path) -> None:
     MPJPE, seconds, parameters. The first of all is the default. Times are the shortest of the
     seeds, on the first data.
     """
-    figure = new_figure(10.5, 6.2)
+    figure = new_figure(12, 5.6)
     first = next(iter(charts.values()))[0][1]
     default = {data: values[:, :2].mean(axis=0) for data, values in first.items()}
     timed = next(iter(first))
     colours = dict(zip(default, (BLUE, ORANGE, GREEN)))
-    axes = figure.subplots(2, 3, sharey='row', width_ratios=(1.4, 1, 1)).flat
+    axes = figure.subplots(2, 3, sharey='row', width_ratios=(2.2, 1, 1)).flat
     for ax, (question, variants) in zip(axes, charts.items()):
         labels = []
         for place, (label, results) in enumerate(variants):
@@ -179,7 +182,9 @@ def draw_network(charts: dict, path) -> None:
             if timed in results:
                 seconds, n_parameters = results[timed].min(axis=0)[2:]
                 ratio = seconds / first[timed].min(axis=0)[2]
-                label += f'\n{n_parameters / 1e6:.1f} M\n{ratio:.1f} t'
+                millions = [f'\n{number / 1e6:.1f} M' for number in (
+                    n_parameters, first[timed][0, 3])]
+                label += f'\n{ratio:.1f} t' + millions[0] * (millions[0] != millions[1])
             labels.append(label)
         ax.axhline(1, color=GREY, linewidth=.8)
         ax.set_xticks(range(len(labels)), labels, fontsize=8)
@@ -187,11 +192,11 @@ def draw_network(charts: dict, path) -> None:
         tidy(ax, question, '', 'MPJPE over the default\'s' if ax.get_subplotspec().is_first_col()
               else '')
         ax.grid(visible=False, axis='x')
-    keys = [Line2D([], [], color=colour, marker='o', label=f'{data}, test')
+    keys = [Line2D([], [], color=colour, marker='o', label=f'{SETS.get(data, data)}, test')
             for data, colour in colours.items()]
     keys.append(Line2D([], [], color=GREY, marker='o', markerfacecolor='white', linestyle='',
                        label='validation'))
-    keys.append(Line2D([], [], linestyle='', label='M: million parameters, t: training time'))
+    keys.append(Line2D([], [], linestyle='', label='t: training time, M: million parameters if not 4.3'))
     figure.legend(handles=keys, loc='outside lower center', ncols=len(keys), frameon=False)
     save_figure(figure, path)
 
@@ -268,7 +273,7 @@ def distance_to_nearest(joint_3d: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def draw_errors(charts: dict, path) -> None:
-    """Where the error comes from, whole, along the ray and across it.
+    """Where the error comes from, along the ray and across it.
 
     `charts` maps 'joint', 'view' and 'unusual' to {x: (error, along, across, low, high)}, means and
     the quartiles of the error.
@@ -285,16 +290,17 @@ def draw_errors(charts: dict, path) -> None:
     tidy(joint, 'by joint', f'mean error ({UNIT})')
     joint.grid(visible=False, axis='y')
     for ax, chart, title, xlabel in (
-            (view, 'view', 'by view', 'turn of the body from the camera (degrees)'),
-            (unusual, 'unusual', 'by pose', 'distance to the nearest training pose')):
+            (view, 'view', 'by view', 'turn of the body (degrees)'),
+            (unusual, 'unusual', 'by pose', 'distance to the nearest training\npose, over the size of a pose')):
         x = np.array([float(at) for at in charts[chart]])
         error, along, across, low, high = np.transpose(list(charts[chart].values()))
-        ax.fill_between(x, low, high, color=GREY, alpha=.2, linewidth=0, label='quartiles')
-        ax.plot(x, error, color=GREY, linewidth=5, alpha=.4, label='whole')
+        ax.fill_between(x, low, high, color=GREY, alpha=.2, linewidth=0, label='half of the poses')
+        ax.plot(x, error, color=GREY, linewidth=5, alpha=.4, label='mean error')
         ax.plot(x, along, color=BLUE, marker='.')
         ax.plot(x, across, color=ORANGE, marker='.')
         ax.set_ylim(bottom=0)
         tidy(ax, title, xlabel, '')
+    add_cm(unusual)
     view.set_xticks(range(0, 181, 45))
     handles, labels = (sum(parts, []) for parts in zip(
         joint.get_legend_handles_labels(), view.get_legend_handles_labels()))
@@ -377,15 +383,15 @@ def draw_weak(errors: dict, path) -> None:
     figure = new_figure(10, 4)
     whole, ratio = figure.subplots(1, 2)
     colours = {'supervised': 'black', 'triangulation': BLUE, 'reprojection': ORANGE,
-               'classic': PINK}
+               'classic': PINK, 'crossed poses': GREEN}
     noises = sorted({noise for points in errors.values() for noise in points})
     for way, points in errors.items():
-        name, _, agreement = way.partition(', ')
-        style = {'color': colours[name], 'marker': 'o', 'markersize': 4, 'capsize': 3,
-                 'linestyle': '--' if agreement == 'agreement' else '-'}
+        name, *more = way.split(', ')
+        style = {'color': colours[more[1] if len(more) > 1 else name], 'marker': 'o',
+                 'markersize': 4, 'capsize': 3, 'linestyle': '--' if 'agreement' in more else '-'}
         places = [noises.index(noise) for noise in points]
         values = np.array(list(points.values()))  # (noise, seed)
-        if name in ('supervised', 'classic') or way == 'reprojection, agreement':
+        if name in ('supervised', 'classic') or 'crossed poses' in more:
             whole.errorbar(places, values.mean(1), values.std(1), label=way, **style)
         if name != 'classic':
             values = values / np.array([errors['supervised'][noise] for noise in points])
@@ -394,7 +400,8 @@ def draw_weak(errors: dict, path) -> None:
         ax.set_xticks(range(len(noises)), [f'{noise:g}' if noise else 'exact' for noise in noises])
         ax.legend(frameon=False, fontsize=8)
     whole.set_ylim(bottom=0)
-    xlabel = 'noise of the 2D joints (standard deviation)'
+    add_cm(whole)
+    xlabel = 'noise of the 2D joints (standard deviation), not to scale'
     tidy(whole, f'MPJPE on the test set ({UNIT})', xlabel)
     tidy(ratio, 'its ratio to that of supervised learning', xlabel)
     save_figure(figure, path)
@@ -485,7 +492,7 @@ def walking(n: int, stride: float = 1.) -> np.ndarray:
 def pictures(args: argparse.Namespace) -> None:
     """The joints with their numbers, and someone who walks, lifted."""
     stands = np.vstack([walking(1, stride=0)[0], (0, 0, 0)])
-    draw_joints(stands[:, :2], BONES, (*JOINTS, 'root, not in the array'),
+    draw_joints(stands[:, :2], BONES, (*JOINTS, 'root, not\nin the array'),
                 args.plots / 'joints.png')
     points = project(walking(TURN) / 4.5 + ROOT, np.full(2, 1.1475))
     lifted = load_model(args.weights).lift(points)
