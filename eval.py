@@ -123,19 +123,23 @@ def report(predicted: np.ndarray, truth: np.ndarray, distances: np.ndarray, labe
         parts = zip(*(torch.from_numpy(poses).split(SOME) for poses in (predicted, truth)))
         return torch.cat([metric(*part, avg=False).double() for part in parts]).mean()
 
+    def both(error):
+        return f'{error:.5f}  {charts.CM * error:4.1f} cm'
+
     mpjpe, (curve, auc) = distances.mean(dtype=float), pck_of(torch.from_numpy(distances))
     print(f'''MPJPE {mpjpe:.5f}
-{len(truth):,} poses of {len(labels)} joints without the root; unit: distance from camera to root
+{len(truth):,} poses of {len(labels)} joints without the root
+unit: distance from camera to root; cm: for people 4.5 m away
 
-MPJPE     {mpjpe:.5f}  nothing aligned
-N-MPJPE   {aligned(cal_n_mpjpe):.5f}  scale aligned
-PA-MPJPE  {aligned(cal_pa_mpjpe):.5f}  rotation, scale and position aligned
-PCK       {100 * curve[-1]:6.2f}%  of joints within 0.03 (150 mm at 5 m)
-AUC       {100 * auc:6.2f}%  under the PCK curve from 0 to 0.03
+MPJPE     {both(mpjpe)}  nothing aligned
+N-MPJPE   {both(aligned(cal_n_mpjpe))}  scale aligned
+PA-MPJPE  {both(aligned(cal_pa_mpjpe))}  rotation, scale and position aligned
+PCK       {100 * curve[-1]:6.2f} %        of joints within 0.03 (150 mm at 5 m)
+AUC       {100 * auc:6.2f} %        under the PCK curve from 0 to 0.03
 
-joint      mean error''')
+joint     mean error''')
     for label, error in zip(labels, distances.mean(axis=0, dtype=float)):
-        print(f'{label:9}  {error:.5f}')
+        print(f'{label:9} {both(error)}')
     wrong = wrong_distance(truth)
     if wrong.any() and not wrong.all():
         print(f'\nMPJPE {distances[~wrong].mean():.5f} without rows '
@@ -193,11 +197,16 @@ def shipped_model() -> LiftModel:
 
 # ---- the command line ---------------------------------------------------------------------------
 
+def find_weights() -> Path:
+    here = Path('liftModel')
+    return here if here.exists() else Path(__file__).with_name('liftModel')
+
+
 def make_parser() -> Parser:
     parser = Parser(prog='eval.py',
                     description='Scores a LiftModel, or lifts the people of a photograph.')
     option = parser.add_argument
-    option('model', type=Path, nargs='?', default='liftModel', help='weights of any size')
+    option('model', type=Path, nargs='?', default=find_weights(), help='weights of any size')
     source = parser.add_mutually_exclusive_group().add_argument
     source('--data', type=Path, default=TEST_FILE, metavar='FILE',
            help='dictionary with joint_2d_1, and to score it joint_3d')
