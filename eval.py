@@ -134,8 +134,8 @@ unit: distance from camera to root; cm: for people 4.5 m away
 MPJPE     {both(mpjpe)}  nothing aligned
 N-MPJPE   {both(aligned(cal_n_mpjpe))}  scale aligned
 PA-MPJPE  {both(aligned(cal_pa_mpjpe))}  rotation, scale and position aligned
-PCK       {100 * curve[-1]:6.2f} %        of joints within 0.03 (150 mm at 5 m)
-AUC       {100 * auc:6.2f} %        under the PCK curve from 0 to 0.03
+PCK       {100 * curve[-1]:6.2f}%         of joints within 0.03 (150 mm at 5 m)
+AUC       {100 * auc:6.2f}%         under the PCK curve from 0 to 0.03
 
 joint     mean error''')
     for label, error in zip(labels, distances.mean(axis=0, dtype=float)):
