@@ -18,7 +18,7 @@ WEAK_FILE = 'data_train.pkl'
 LAB_FILES = (TRAIN_FILE, TEST_FILE, WEAK_FILE, 'data_test.pkl')
 N_TRAIN, N_TEST = 32_000, 5_000  # synthetic poses
 
-# numbers of a joint or of a sample; joint_2d_1 comes first
+# coordinates of a joint, or numbers of a sample; joint_2d_1 is first, the others must match it
 WIDTHS = {'joint_2d_1': 2, 'joint_2d_2': 2, 'joint_3d': 3, 'joint_detected': 3, 'rot': 9,
           'transl': 3, 'focal_len_1': 2, 'focal_len_2': 2}
 SUPERVISED = ('joint_2d_1', 'joint_3d')
@@ -30,9 +30,9 @@ def load(path, need=SUPERVISED) -> dict[str, np.ndarray]:
     """Read and check a pickled dictionary; return contiguous float32 arrays.
 
     joint_2d_1, joint_2d_2 (N, J, 2); joint_3d (N, J, 3); rot (N, 9); transl (N, 3); focal_len_1,
-    focal_len_2 (N, 2). Other keys are ignored; `need` begins with joint_2d_1. Raises OSError for a
-    file that cannot be opened, and ValueError for a wrong one: a line with file, key, what was
-    found and what was expected.
+    focal_len_2 (N, 2); of synthetic people also joint_detected (N, 15, 3). Other keys are ignored;
+    `need` begins with joint_2d_1. Raises OSError for a file that cannot be opened, and ValueError
+    for a wrong one: a line with file, key, what was found and what was expected.
     """
     raw = read_pickle(path)
     with errors_of(path):
@@ -45,13 +45,13 @@ def check(raw: dict, need) -> dict[str, np.ndarray]:
         if key not in raw:
             hint = ''
             if key == 'joint_3d' and {'rot', 'transl'} <= set(raw):
-                hint = '; two views are learnt from with --weak'
+                hint = '; --weak learns from two views'
             elif key.startswith('focal_len'):
-                hint = '; --focal gives it'
+                hint = '; or give --focal'
             raise ValueError(f'key {key} is missing: found {", ".join(map(str, raw)) or "none"}, '
                              f'expected {", ".join(need)}{hint}')
     data = {}
-    for key in WIDTHS:  # joint_2d_1 is the first
+    for key in WIDTHS:
         if key in raw:
             array = numbers(key, raw[key])
             data[key] = array = _shape(key, array, len(data.get('joint_2d_1', array)))
@@ -114,7 +114,7 @@ def split_blocks(data: dict) -> tuple[dict, dict]:
         raise ValueError(f'found {n_samples} samples, expected at least 3: two to train on and '
                          f'one to validate')
     n_blocks, every = min(n_samples, 100), min(n_samples, 20)
-    block = np.arange(n_samples) * n_blocks // n_samples  # of each sample
+    block = np.arange(n_samples) * n_blocks // n_samples  # number of each sample's block
     held_out = block % every == every // 2
     return tuple({key: array[rows] for key, array in data.items()}
                  for rows in (~held_out, held_out))
@@ -123,10 +123,10 @@ def split_blocks(data: dict) -> tuple[dict, dict]:
 # ---- the camera ---------------------------------------------------------------------------------
 
 def find_camera(data: dict) -> tuple[dict, str]:
-    """Find how camera 1 projects the joints; return the data with it, and a summary.
+    """Find the signed focal lengths of camera 1; return the data with them, and a summary.
 
-    Takes arrays of `load` or of `prepare_views`. Sets signed focal_len_1 and adds the `residual`
-    (N, J, 2) that the camera leaves of joint_2d_1. Drops samples whose root is not at distance
+    Takes arrays of `load` or of `prepare_views`. Sets focal_len_1 and adds the `residual`
+    (N, J, 2), joint_2d_1 minus the projected joints. Drops samples whose root is not at distance
     about 1. Drops samples whose residual exceeds half the spread of the points, unless they are
     more than 5 %: then no camera explains the points, and there is no `residual`. Raises ValueError
     as `check_root` does, if the root is wrong in more than 5 %, and for people who are upside down
@@ -154,7 +154,7 @@ def find_camera(data: dict) -> tuple[dict, str]:
     summary = (f'x = {fx:.4f} X / -Z, y = {fy:.4f} Y / -Z, mean reprojection error '
                f'{distance[keep].mean():.1e}')
     if not explained:
-        summary += '; too large, so there are no virtual views'
+        summary += '; too large for any camera, so no augmentation'
     else:
         data = data | {'residual': residual}
     if not keep.all():

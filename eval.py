@@ -27,7 +27,7 @@ from data import TEST_FILE, load, make_people
 from metrics import cal_n_mpjpe, cal_pa_mpjpe, pck_of
 from model import LiftModel
 
-SOME = 10_000  # poses that are aligned at once, and that are enough for a warning
+SOME = 10_000  # poses aligned at once, and as many as a warning needs
 FAR = 3.       # standard deviations from the training's 2D joints that call for a warning
 
 
@@ -39,7 +39,7 @@ def load_model(path, device='cpu') -> LiftModel:
     state = load_tensors(path, 'the state_dict of a LiftModel')
     for key in ('model_state_dict', 'state_dict', 'parts', 'model', 'net', 'model_state'):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]  # as others wrap it, and our states
+            state = state[key]  # other projects wrap it so, and our states do
     with errors_of(path):
         return LiftModel.from_state_dict(state).to(device).eval()
 
@@ -60,7 +60,7 @@ def score_file(args: argparse.Namespace) -> None:
     if args.predict:
         save_array(args.predict, predicted)
 
-    # bones as those of the lab mean joints in the order of the lab
+    # the bones of the lab imply its order of joints
     bones = find_bones(predicted if truth is None else truth, known=BONES)
     names = JOINTS if bones == BONES else None
     labels = names or [f'joint {number}' for number in range(predicted.shape[1])]
@@ -107,8 +107,8 @@ def warn_if_far(joint_2d: np.ndarray, model: LiftModel) -> None:
     deviation = ((some - model.mean_2d.cpu()) / model.std_2d.cpu()).square().mean().sqrt()
     if deviation > FAR:
         print(f'warning: the 2D joints lie {deviation:.1f} standard deviations from those of the '
-              f'training, expected about 1; are they in pixels, does y point down, or is the order '
-              f'of joints another?', file=sys.stderr)
+              f'training, expected about 1; are they in pixels, does y point down, or are the '
+              f'joints in another order?', file=sys.stderr)
 
 
 def cal_distances(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -147,11 +147,11 @@ joint     mean error''')
               f'distance about 1')
 
 
-def draw_errors(joints: np.ndarray, labels, folder: Path) -> dict[str, int]:
-    """Draw the errors of joints (N, J); return title and row of the best, median and worst pose."""
-    error = joints.mean(axis=1)
-    charts.draw_joint_error(joints.mean(axis=0), labels, folder / 'joint_error.png')
-    charts.draw_error_curve({'joints': joints, 'poses': error}, folder / 'error_curve.png')
+def draw_errors(distances: np.ndarray, labels, folder: Path) -> dict[str, int]:
+    """Draw errors (N, J); return title and row of the best, median and worst pose."""
+    error = distances.mean(axis=1)
+    charts.draw_joint_error(distances.mean(axis=0), labels, folder / 'joint_error.png')
+    charts.draw_error_curve({'joints': distances, 'poses': error}, folder / 'error_curve.png')
     order = error.argsort()
     rows = {'best': order[0], 'median': order[len(order) // 2], 'worst': order[-1]}
     return {f'{title}, error {error[row]:.4f}': row for title, row in rows.items()}
@@ -214,15 +214,15 @@ def make_parser() -> Parser:
            help="a detector's points in pixels: .json, .npy or a folder of frames")
     option('--image', type=Path, metavar='FILE', help='the photograph of --keypoints, to draw on')
     option('--image-size', type=bounded(int, 1), nargs=2, metavar=('W', 'H'),
-           help='of --keypoints, in pixels; default: of --image')
+           help='with --keypoints: size in pixels; default: that of --image')
     option('--focal', type=bounded(float, 1), metavar='F',
-           help='of --keypoints, in pixels; default: from EXIF of --image, else the diagonal')
+           help='with --keypoints: focal length in pixels; default: from EXIF, else the diagonal')
     option('--centre', type=float, nargs=2, metavar=('CX', 'CY'),
-           help='of --keypoints, the principal point in pixels, for a crop; else the middle')
+           help='with --keypoints: principal point in pixels, for a crop; default: the middle')
     option('--height', type=bounded(float, .3, 3), metavar='M',
-           help='of --keypoints, of each person in metres; without it the unit is the distance')
+           help='with --keypoints: height of each person in metres; else the unit is the distance')
     option('--fps', type=bounded(float, 1, 1000), metavar='N', help='the rows of --keypoints are '
-           'frames of one person, or of several with ids: joints are smoothed, --animate makes a film')
+           'frames of one person, or of several with ids: smooth joints, and --animate is a film')
     option('--predict', type=Path, metavar='OUT.npy',
            help='save the lifted joints (N, J, 3); with --keypoints also .json')
     option('--animate', type=Path, metavar='OUT.gif', help='draw a turning skeleton')

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from common.files import one_line
 
-GAIN = .3  # first weight of a block's last batch norm: so it begins near the identity
+GAIN = .3  # initial weight of a block's last batch norm: small, so a block begins near the identity
 
 
 class Block(nn.Module):
@@ -34,9 +34,10 @@ class LiftModel(nn.Module):
 
     A joint lies on the ray through its point, so x and y follow from depth. The network predicts
     depth, and a small correction of x and y for points that are not exact. `output_nodes` is 3J.
-    The statistics are buffers, so the state_dict is complete; until `fit` sets them they change
-    nothing. If `in_bfloat16` is set, training runs the blocks in bfloat16 and all else in float32.
-    Raises ValueError for sizes that make no network.
+    The statistics of inputs and outputs are buffers, so the state_dict is complete; before
+    `set_statistics` they are 0 and 1 and change nothing. If `in_bfloat16` is set, training runs the
+    blocks in bfloat16 and all else in float32.
+    Raises ValueError for invalid sizes.
     """
 
     in_bfloat16 = False
@@ -46,7 +47,8 @@ class LiftModel(nn.Module):
         super().__init__()
         if min(n_blocks, hidden_layer, output_nodes // 3) < 1 or output_nodes % 3:
             raise ValueError(f'found n_blocks {n_blocks}, hidden_layer {hidden_layer}, '
-                             f'output_nodes {output_nodes}, expected at least 1, 1, and 3 a joint')
+                             f'output_nodes {output_nodes}, expected at least 1 of each, and three '
+                             f'output_nodes a joint')
         input_nodes = output_nodes // 3 * 2
         self.first = nn.Linear(input_nodes, hidden_layer)
         self.blocks = nn.Sequential(*(Block(hidden_layer, dropout) for _ in range(n_blocks)))
@@ -68,9 +70,9 @@ class LiftModel(nn.Module):
             x = self.blocks(x).to(x.dtype)                      # (B, hidden_layer)
         x = self.last(x)                                        # (B, 3J)
         x = (self.mean_out + self.std_out * x).unflatten(1, (-1, 3))
-        residual, z = x.split((2, 1), dim=-1)                   # (B, J, 2), (B, J, 1)
+        correction, z = x.split((2, 1), dim=-1)                 # (B, J, 2), (B, J, 1)
         ray = self.inverse_focal * joint_2d.reshape(len(x), -1, 2)
-        joint_3d = torch.cat([residual - z * ray, z], dim=-1)   # (B, J, 3)
+        joint_3d = torch.cat([correction - z * ray, z], dim=-1)  # (B, J, 3)
         return joint_3d if joint_2d.ndim == 3 else joint_3d.flatten(1)
 
     @property
@@ -78,7 +80,7 @@ class LiftModel(nn.Module):
         return self.mean_2d.numel() // 2
 
     @torch.no_grad()
-    def fit(self, joint_2d: Tensor, joint_3d: Tensor) -> None:
+    def set_statistics(self, joint_2d: Tensor, joint_3d: Tensor) -> None:
         """Take the statistics of training poses (N, J, 2), (N, J, 3).
 
         These are mean and standard deviation of each coordinate of the points and of each output,
@@ -101,14 +103,14 @@ class LiftModel(nn.Module):
         """Lift one pose or many, in evaluation mode and without gradients.
 
         Takes (J, 2), (N, J, 2) or flat (2J,), (N, 2J) of any number type, as a tensor, an array or
-        a list. Returns the same type and shape, with 3 coordinates for 2. Raises ValueError for
-        another shape.
+        a list. Returns the same type and shape, with 3 coordinates instead of 2. Raises ValueError
+        for another shape.
         """
         if not torch.is_tensor(joint_2d):
             array = np.asarray(joint_2d)
             lifted = self.lift(torch.tensor(np.ascontiguousarray(array, np.float32)), batch_size)
-            kind = array.dtype if array.dtype.kind == 'f' else np.float32
-            return (lifted.numpy().astype(kind) if isinstance(joint_2d, np.ndarray) else
+            dtype = array.dtype if array.dtype.kind == 'f' else np.float32
+            return (lifted.numpy().astype(dtype) if isinstance(joint_2d, np.ndarray) else
                     lifted.tolist())
         shape, n_joints = joint_2d.shape, self.n_joints
         flat = shape[-1:] == (2 * n_joints,)
@@ -116,8 +118,8 @@ class LiftModel(nn.Module):
             raise ValueError(f'found points of shape {tuple(shape)}, expected ({n_joints}, 2), '
                              f'(N, {n_joints}, 2) or (N, {2 * n_joints})')
         points = joint_2d.reshape(-1, n_joints, 2)
-        kind = joint_2d.dtype if joint_2d.is_floating_point() else self.mean_2d.dtype
-        joint_3d = points.new_empty(len(points), n_joints, 3, dtype=kind)
+        dtype = joint_2d.dtype if joint_2d.is_floating_point() else self.mean_2d.dtype
+        joint_3d = points.new_empty(len(points), n_joints, 3, dtype=dtype)
         training = self.training
         self.eval()
         for batch, lifted in zip(points.split(batch_size), joint_3d.split(batch_size)):
@@ -127,7 +129,7 @@ class LiftModel(nn.Module):
 
     @classmethod
     def from_state_dict(cls, state: dict) -> 'LiftModel':
-        """Make the model of these weights, its sizes read off their shapes. Raises ValueError."""
+        """Build a LiftModel of any size from its state_dict. Raises ValueError."""
         try:
             state = {name.removeprefix('module.').removeprefix('_orig_mod.'): value
                      for name, value in state.items()}

@@ -1,4 +1,4 @@
-"""Learn to lift 2D joints to 3D.
+"""Train a LiftModel to lift 2D joints to 3D.
 
     python training.py                           # data_train_lift.pkl here, or synthetic people
     python training.py --data data_train.pkl --epochs 40
@@ -70,10 +70,10 @@ def reprojection_loss(model, poses: dict) -> Tensor:
 
 
 def image_error(pose: Tensor, poses: dict) -> Tensor:
-    """Return the mean reprojection error of joints (N, J, 3) about the root, in view 1's axes.
+    """Return the mean reprojection error of a pose (N, J, 3), about the root in view 1's axes.
 
     Offsets in image 2 are multiplied by the distance of the root, so that all are lengths at the
-    root. Each joint has one norm of its four offsets, not a square: outliers weigh little.
+    root. A joint counts with the norm of its four offsets, not its square: outliers weigh little.
     """
     frame_1, frame_2 = both_frames(pose, poses)
     offset_1 = normalised_image(frame_1) - poses['image_1']
@@ -83,7 +83,7 @@ def image_error(pose: Tensor, poses: dict) -> Tensor:
 
 def normalised_image(joint_3d: Tensor) -> Tensor:
     """Return x and y over depth (N, J, 2) of joints in the frame of a camera."""
-    depth = NEAR + softplus(-joint_3d[..., 2:] - NEAR, beta=20)  # smooth max(depth, NEAR), not zero
+    depth = NEAR + softplus(-joint_3d[..., 2:] - NEAR, beta=20)  # smooth max(depth, NEAR)
     return joint_3d[..., :2] / depth
 
 
@@ -93,8 +93,9 @@ def prepare(path: Path, device: torch.device, weak: bool = False,
             focal: float | None = None) -> tuple[dict, dict]:
     """Load poses to train and to validate on; without data here, make synthetic people first.
 
-    If `weak`, joint_3d of the file only scores, and `focal` is the focal length of both views if
-    the file has none. Raises ValueError as load, prepare_views, find_camera and split_blocks do.
+    If `weak`, joint_3d of the file is read for the printed MPJPE alone, and `focal` is the focal
+    length of both views if the file has none. Raises ValueError as load, prepare_views, find_camera
+    and split_blocks do.
     """
     if path == Path(TRAIN_FILE):
         make_people()
@@ -123,9 +124,9 @@ def build(args: argparse.Namespace, train_set: dict) -> LiftModel:
     joint_2d, joint_3d = train_set['joint_2d'], train_set['joint_3d']
     model = LiftModel(args.n_blocks, args.hidden_layer, args.dropout,
                       joint_3d[0].numel()).to(joint_3d.device)
-    model.fit(joint_2d, joint_3d)
+    model.set_statistics(joint_2d, joint_3d)
     model.in_bfloat16 = args.precision == 'bfloat16'
-    if 'detected' in train_set:  # its points are beside the rays, so x and y need corrections
+    if 'detected' in train_set:  # these points are off the rays, so x and y need corrections
         deviation = model.std_out.view(-1, 3)
         deviation[:, :2].clamp_(min=.1 * deviation[:, 2].mean().item())
     n_parameters = sum(weights.numel() for weights in model.parameters())
@@ -134,8 +135,8 @@ def build(args: argparse.Namespace, train_set: dict) -> LiftModel:
 
 
 def one_cycle(model: LiftModel, lr: float, poses: dict, epochs: int, batch_size: int) -> dict:
-    """Return Adam as `optimiser` and as `scheduler` one cycle: the rate rises to lr and falls to
-    nearly zero, in straight lines (with cosines the error is 1 % higher under noise)."""
+    """Return the `optimiser`, Adam, and the `scheduler`, one cycle: the rate rises to lr and falls
+    to nearly zero, in straight lines (with cosines the error is 1 % higher under noise)."""
     n_steps = epochs * len(split_batches(poses['joint_2d'], batch_size))
     optimiser = torch.optim.Adam(model.parameters(), lr, betas=BETAS, fused=True)
     return {'optimiser': optimiser, 'scheduler': OneCycleLR(
@@ -167,7 +168,8 @@ def set_training(model: nn.Module, frozen: bool) -> None:
 
 @torch.no_grad()
 def score(model: LiftModel, poses: dict, loss) -> tuple[float, float]:
-    """Return loss and MPJPE in evaluation mode, means over samples; NaN without ground truth."""
+    """Return loss and MPJPE in evaluation mode, means over samples. Without ground truth the MPJPE
+    is NaN."""
     return (loss(model.lift, poses).item(),
             cal_mpjpe(model.lift(poses['joint_2d']), poses['truth']).item())
 
@@ -236,7 +238,7 @@ def train(args: argparse.Namespace, state: dict | None) -> None:
     Raises ValueError or OSError for a user's mistake, before the first epoch if possible.
     """
     device = pick_device(args.device)
-    print(f'device: {device.type}, hidden products in {args.precision}')
+    print(f'device: {device.type}, hidden layers in {args.precision}')
     train_set, val_set = prepare(args.data, device, args.weak, args.focal)
     for folder in (args.out.parent, args.plots):
         folder.mkdir(parents=True, exist_ok=True)
@@ -264,7 +266,7 @@ def train(args: argparse.Namespace, state: dict | None) -> None:
     finish(args, model, history)
 
 
-# ---- one epoch, as the handouts call it ---------------------------------------------------------
+# ---- one epoch, by the names of the handouts ----------------------------------------------------
 
 def run_epoch(epoch_no, data, model, optimiser, scheduler, batch_size=64,
               split='train') -> tuple[float, float]:
@@ -295,12 +297,12 @@ def run_epoch_weak(epoch_no, data, model, optimiser, scheduler, batch_size=64,
 
 def one_pass(arrays: dict, model, optimiser, scheduler, batch_size, split,
              loss) -> tuple[float, float]:
-    """Train once on arrays as in `as_tensors`, or score them with another split."""
+    """Train once on arrays as in `as_tensors`, or only score them if split is not 'train'."""
     poses = as_tensors(arrays, model.mean_2d.device)
     if split != 'train':
         return score(model, poses, loss)
     if not model.fitted:
-        model.fit(poses['joint_2d'], poses['joint_3d'])
+        model.set_statistics(poses['joint_2d'], poses['joint_3d'])
     [row] = fit(model, poses, optimiser, scheduler, loss, batch_size=batch_size)
     if loss is supervised_loss:
         return row['loss'], row['loss']  # the loss is the MPJPE

@@ -8,7 +8,7 @@ from torch import Tensor
 from common.camera import NEAR, ROOT, both_frames, project, random_rotations
 
 TILT = 6.            # standard deviation of the pitch of virtual cameras, in degrees
-CROSSED = .7         # fraction of the training with crossed poses: 4 % better under noise
+CROSSED = .7         # fraction of the training with crossed poses; all is 4 % worse under noise
 NOISY = .2           # fraction of the views with noise: 23 % better under noise, 10 % worse without
 NOISE = .12          # largest noise, over the standard deviation of all 2D joints
 DETECTED = .1        # fraction of synthetic people shown as a detector shows them; with .3 they are
@@ -19,27 +19,29 @@ DETECTED_NOISY = .5  # fraction of those with noise
 def augment(poses: dict, done: float = 0., bones=(), noise: float = NOISE) -> dict:
     """Return the poses as virtual cameras see them, some as a detector shows them or with noise.
 
-    `done` is the fraction of the training that is over. With the skeleton's `bones` poses are also
-    crossed, until CROSSED of the training. If no camera explains the points nothing changes.
+    `done` is the fraction of the training that is over. Until CROSSED of it, poses are crossed too,
+    if the `bones` of the skeleton are given. Without `residual` nothing changes: then no camera
+    explains the points.
     """
     if 'residual' not in poses:
         return poses
     # 1. a virtual camera
     view = virtual_view(poses, bones if done < CROSSED else ())
     joint_3d, turn = view['joint_3d'], view['turn']
-    shown, noisy = joint_3d, NOISY
+    projected, noise_share = joint_3d, NOISY
     # 2. a detector: it puts neck, spine, head and root elsewhere; these poses are not crossed
     if 'detected' in poses:
         some = torch.rand(len(turn), 1, 1, device=turn.device) < DETECTED
         centre = poses['detected'][:, -1:]
         points = about_root(poses['detected'][:, :-1], centre, turn)
         joints = about_root(poses['joint_3d'], centre, turn)
-        shown = points.where(some, joint_3d)
+        projected = points.where(some, joint_3d)
         joint_3d = joints.where(some, joint_3d)
-        noisy = torch.where(some, DETECTED_NOISY, NOISY)
+        noise_share = torch.where(some, DETECTED_NOISY, NOISY)
     # 3. the image: what the camera leaves unexplained stays, and some views get noise
-    joint_2d = project(shown, poses['focal_len']) + poses['residual']
-    return poses | view | {'joint_2d': add_noise(joint_2d, noisy, noise), 'joint_3d': joint_3d}
+    joint_2d = project(projected, poses['focal_len']) + poses['residual']
+    return poses | view | {'joint_2d': add_noise(joint_2d, noise_share, noise),
+                           'joint_3d': joint_3d}
 
 
 def virtual_view(poses: dict, bones) -> dict:
@@ -51,15 +53,15 @@ def virtual_view(poses: dict, bones) -> dict:
     root = poses['joint_3d'].new_tensor(ROOT)
     turn = random_rotations(len(poses['joint_3d']), TILT, root.device)
     pose = poses['joint_3d'] - root
-    shown = cross(pose, bones) if bones else pose
-    view = {'joint_3d': shown @ turn.mT + root, 'turn': turn}
+    crossed = cross(pose, bones) if bones else pose
+    view = {'joint_3d': crossed @ turn.mT + root, 'turn': turn}
     in_front = view['joint_3d'][..., 2:] < -NEAR
     if bones and 'image_2' in poses:
-        plane = root.new_ones(2)  # at depth 1
-        for number, before, after in zip('12', both_frames(pose, poses), both_frames(shown, poses)):
-            # what the camera leaves unexplained stays
-            view[f'image_{number}'] = (poses[f'image_{number}'] + project(after, plane)
-                                       - project(before, plane))
+        unit = root.new_ones(2)  # focal lengths
+        frames = zip('12', both_frames(pose, poses), both_frames(crossed, poses))
+        for number, before, after in frames:  # what the camera leaves unexplained stays
+            view[f'image_{number}'] = (poses[f'image_{number}'] + project(after, unit)
+                                       - project(before, unit))
             in_front &= torch.maximum(before, after)[..., 2:] < -NEAR
         view['joint_2d_2'] = poses['focal_len'][:, None] * view['image_2']
     in_front = in_front.all(dim=1, keepdim=True)
@@ -71,10 +73,10 @@ def about_root(joints: Tensor, centre: Tensor, turn: Tensor) -> Tensor:
     return (joints - centre) @ turn.mT + joints.new_tensor(ROOT)
 
 
-def add_noise(joint_2d: Tensor, noisy, noise: float) -> Tensor:
-    """Add Gaussian noise of random strength to a fraction `noisy` of the views (N, J, 2)."""
+def add_noise(joint_2d: Tensor, share, noise: float) -> Tensor:
+    """Add Gaussian noise of random strength to a `share` of the views (N, J, 2)."""
     chosen, amount = torch.rand(2, len(joint_2d), 1, 1, device=joint_2d.device)
-    deviation = (chosen < noisy) * amount * noise * joint_2d.std()
+    deviation = (chosen < share) * amount * noise * joint_2d.std()
     return joint_2d + deviation * torch.randn_like(joint_2d)
 
 

@@ -83,9 +83,9 @@ def other_axes(joint_3d: np.ndarray) -> str:
 def wrong_people(joint_3d: np.ndarray, focal_len: np.ndarray) -> str:
     """Say if joints (N, J, 3) are upside down or mirrored; return nothing if they are right.
 
-    focal_len (2,) has the signs of the image's axes. If both are positive, image and joints agree,
-    and people may lie, or begin with the left. If x alone is negative, a mirror is between image
-    and joints; a known skeleton tells on which side.
+    focal_len (2,) has the signs of the image's axes. If both are positive, image and joints agree
+    and nothing is wrong: people may lie down, or the left joints come first. If x alone is
+    negative, either image or joints are mirrored; a known skeleton tells which.
     """
     fx, fy = focal_len
     if fx > 0 and fy > 0:
@@ -105,9 +105,9 @@ def wrong_people(joint_3d: np.ndarray, focal_len: np.ndarray) -> str:
 def as_camera(data: dict, focal_len: np.ndarray) -> np.ndarray:
     """Return joint_2d_1 (N, J, 2) scaled to the signed focal lengths (2,) of a model.
 
-    The file's own are focal_len_1 or, without it, the model's. Their signs are those that joint_3d
-    shows or, without it, negative ones of the file. Differences up to 2 %, about the range of the
-    training, are ignored.
+    The file's own focal lengths are focal_len_1, else the model's. Their signs are those that
+    joint_3d shows, else the file's if any is negative, else the model's. Differences up to 2 %,
+    about the range of the training, are ignored.
     """
     given = data.get('focal_len_1')
     own = np.broadcast_to(focal_len if given is None else given, (len(data['joint_2d_1']), 2))

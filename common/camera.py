@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 ROOT = np.float32([0, 0, -1])
-NEAR = .1  # the smallest depth that a projection divides by, and of joints in virtual views
+NEAR = .1  # the least depth in the loss, and of joints in virtual views
 
 torch.zeros(1).sin()  # initialises MKL; two threads that did so at once broke one run in 60
 
@@ -22,8 +22,8 @@ torch.zeros(1).sin()  # initialises MKL; two threads that did so at once broke o
 def project(joint_3d, focal_len):
     """Project joints (N, J, 3) in the camera's frame to its image (N, J, 2).
 
-    Takes arrays or tensors; focal_len is (N, 2) or (2,). A negative focal length is an axis that
-    points the other way.
+    Takes arrays or tensors; focal_len is (N, 2) or (2,). A negative focal length flips its
+    axis.
     """
     return focal_len[..., None, :] * joint_3d[..., :2] / -joint_3d[..., 2:]
 
@@ -40,8 +40,8 @@ def fit_focal(joint_3d: np.ndarray, joint_2d: np.ndarray) -> np.ndarray:
 
 
 def spread(points: np.ndarray) -> float:
-    """Return the standard deviation of points (N, J, 2) as their median deviation tells it, so that
-    outliers do not matter."""
+    """Return the robust standard deviation of points (N, J, 2): the median absolute deviation over
+    0.6745."""
     return np.median(np.abs(points - np.median(points, axis=(0, 1)))) / .6745
 
 
@@ -81,9 +81,10 @@ def ray_angle(views: dict) -> np.ndarray:
 def triangulate(views: dict) -> np.ndarray:
     """Find joints (N, J, 3) in view 1's frame, halfway where the rays of both views are closest.
 
-    No point has a smaller sum of squared distances to the two. In closed form: seen from camera 2,
-    c + a r1 and b r2 are closest with a n.n = (r2 x c).n, b n.n = (r1 x c).n, n = r1 x r2. On
-    parallel rays the joint is put on the first, as far away as the root.
+    This point has the smallest sum of squared distances to the two. In closed form, in the frame of
+    camera 2 with c the centre of camera 1: c + a r1 and b r2 are closest with a n.n = (r2 x c).n,
+    b n.n = (r1 x c).n, n = r1 x r2. On parallel rays the joint is put on the first, as far away as
+    the root.
     """
     one, two = (ray.astype(float) for ray in two_rays(views))
     transl = views['transl'][:, None].astype(float)  # camera 1 in the frame of camera 2
@@ -100,8 +101,8 @@ def face_root(data: dict) -> dict:
     """Rotate camera 2 to look at the root, and give it the focal lengths of camera 1.
 
     A rotation about the camera's centre changes only the image and needs no depth, so this is
-    exact; a network of view 1 then knows view 2. Adds the `distance` (N,) of the root from camera
-    2.
+    exact. So a network trained on view 1 can lift view 2. Adds the `distance` (N,) of the root from
+    camera 2.
     """
     rot = data['rot'].reshape(-1, 3, 3)
     centre = rot @ ROOT + data['transl']
@@ -116,7 +117,8 @@ def face_root(data: dict) -> dict:
 def both_frames(pose: Tensor, poses: dict) -> tuple[Tensor, Tensor]:
     """Bring joints (N, J, 3) about the root, in the axes of view 1, to the frames of both cameras.
 
-    Takes rot (N, 3, 3) and distance (N,) of `poses` whose camera 2 is as in `face_root`.
+    Takes rot (N, 3, 3) and distance (N,) of `poses`, whose camera 2 is as in `face_root`. The unit
+    of the second frame is the distance from camera 2 to the root.
     """
     root = pose.new_tensor(ROOT)
     pose_2 = pose @ poses['rot'].mT / poses['distance'][:, None, None]

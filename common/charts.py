@@ -20,8 +20,8 @@ from common.files import atomic
 # safe for the colour-blind: Okabe and Ito, "Color Universal Design", 2008
 BLUE, ORANGE, GREEN, PINK, GREY = '#0072B2', '#D55E00', '#009E73', '#CC79A7', '#555555'
 UNIT = 'unit: camera to root'
-CM = 450  # of a unit, 4.5 m from the camera
-TURN = 48  # pictures of a GIF
+CM = 450  # in a unit, for a person 4.5 m from the camera
+TURN = 48  # pictures of a GIF in which a skeleton turns once
 
 
 # ---- style --------------------------------------------------------------------------------------
@@ -114,7 +114,7 @@ def draw_error_curve(errors: dict, path) -> None:
     styles = ((BLUE, '-'), (ORANGE, '--'), (GREEN, ':'))
     for (label, values), (colour, line) in zip(errors.items(), styles):
         label = f'{label}, median {np.median(values):.4f}'
-        shown = np.ravel(values)[::np.size(values) // 100_000 + 1]  # a line of more is no finer
+        shown = np.ravel(values)[::np.size(values) // 100_000 + 1]  # more change nothing
         ax.ecdf(shown, linestyle=line, color=colour, linewidth=2, label=label)
     ax.set(xlim=(0, max(np.quantile(values, .99) + 1e-6 for values in errors.values())))
     ax.yaxis.set_major_formatter(lambda share, _: f'{100 * share:.0f} %')
@@ -250,7 +250,7 @@ def animate(points: np.ndarray, joints: np.ndarray, bones, names, path,
                 (image, points, np.stack([(low + high) / 2 - half, (low + high) / 2 + half]).T),
                 (scene, joints, 3 * [(-reach, reach)])):
             ax.clear()
-            _draw_bones(ax, people[row], bones, colours, linewidth=3 if len(people[row]) == 1 else 2)
+            _draw_bones(ax, people[row], bones, colours, linewidth=2.5)
             ax.set(**{f'{axis}lim': limit for axis, limit in zip('xyz', limits)})
             ax.set_axis_off()
         image.plot(*points[row, :, :-1].reshape(-1, 2).T, '.', color='black', markersize=4)

@@ -46,10 +46,10 @@ def bounded(kind, least, below=math.inf):
 
 @contextmanager
 def exit_status(parser: Parser, interrupted=lambda: 'no file is half written'):
-    """End the process by the outcome of the block, each time with at most one line of error.
+    """Turn the outcome of the block into an exit status, with at most one line of error.
 
     ValueError and OSError are a user's mistake, status 2. Ctrl-C is status 130, with the text of
-    interrupted(); so is output that nobody reads any more, without a word.
+    interrupted(). A closed pipe, as of `head`, is 130 without a message.
     """
     if hasattr(sys.stdout, 'reconfigure'):
         sys.stdout.reconfigure(errors='replace')  # a terminal in ASCII cannot show every name

@@ -1,7 +1,7 @@
 """Files of 2D detectors: COCO, OpenPose, AlphaPose, MMPose, Ultralytics, MediaPipe.
 
 A file becomes a list of people; each has the points of its format and says in which frame or image
-it was found. Which points a format has is told by their number.
+it was found. The number of points tells the format.
 """
 import json
 import re
@@ -178,8 +178,8 @@ def as_numbers(values) -> np.ndarray:
 # ---- points -------------------------------------------------------------------------------------
 
 def as_points(people: list) -> tuple[np.ndarray, str]:
-    """Choose from people (K, 2 to 5), None without points, the points (N, 15, 3) with confidences;
-    return them and the name of their format."""
+    """Select the points (N, 15, 3) of people, each (K, 2 to 5), or None in an empty frame; return
+    them with confidences, and the name of their format."""
     shapes = {points.shape for points in people if points is not None}
     if not shapes:
         raise ValueError('found a file without anyone in it, expected at least one person')
@@ -201,7 +201,7 @@ def as_points(people: list) -> tuple[np.ndarray, str]:
     missing = ~np.isfinite(xy).all(axis=2) | (xy < 0).all(axis=2) | (xy == 0).all(axis=2)
     points = np.dstack([np.where(missing[..., None], 0, xy), np.where(missing, 0, confidence)])
     if not missing.all() and (most := np.quantile(np.abs(xy[~missing]), .9)) <= 2:
-        raise ValueError(f'found coordinates of mostly at most {most:.3g}, expected pixels; '
+        raise ValueError(f'found coordinates mostly below {most:.3g}, expected pixels; '
                          f'multiply by width and height')
     refuse_other_orders(points)
     points = points[:, chosen]
@@ -215,7 +215,8 @@ def refuse_other_orders(points: np.ndarray) -> None:
     """Raise ValueError for points (N, K, 3) that have the number of a format but not its order.
 
     In Human3.6M's 17 the pelvis lies between the hips and the spine between pelvis and thorax; in
-    OpenPose's 18 and 25 the second is the neck, between the shoulders. A few people cannot tell.
+    OpenPose's 18 and 25 the second is the neck, between the shoulders. Fewer than 5 people are not
+    checked.
     """
     places = np.moveaxis(np.where(points[..., 2:] > 0, points[..., :2], np.nan), 1, 0)
     if len(points) < 5:

@@ -17,7 +17,7 @@ from common.skeleton import (JOINTS, POINT_WEIGHTS, bone_lengths, bone_sum, from
 FEWEST = 9   # people with fewer joints, such as those without hips and legs, are skipped
 ROUNDS = 3   # 1 is 2 mm worse, more than 3 change nothing
 SIZE = .85   # sum of the bones of synthetic people, in distances from the camera to the root
-TALL = 2.23  # the same over their height; legs are 0.491 of the height (Winter, 2009)
+TALL = 2.23  # sum of the bones over the height; legs are 0.491 of the height (Winter, 2009)
 # the limits of what looks like a person; of 1,000 synthetic people one exceeds 2.6, none 0.148
 ODD_POINTS = 3.  # standard deviations of the points from those of the training
 ODD_BONE = .16   # longest bone over the sum of all
@@ -37,10 +37,10 @@ def lift_people(model, points: np.ndarray, image_size, focal: float | None = Non
     root     (N, 3)        the same
     shown    (M, 15, 2)    what the network was shown
     lifted   (M, 15, 3)    its answer
-    odd      (M,)          if that is unlike people
+    odd      (M,)          True if that does not look like a person
     """
     size = check_camera(image_size, focal, height)
-    beyond = np.abs(points[..., :2] / size - .5).max(axis=2) > 1.5  # by more than the picture
+    beyond = np.abs(points[..., :2] / size - .5).max(axis=2) > 1.5  # more than one picture outside
     confidence = np.where(beyond, 0, points[..., 2])
     joint_2d = to_plane(points, size / 2 if centre is None else centre, focal or math.hypot(*size))
     seen = visible(confidence < CONFIDENT)
@@ -128,7 +128,8 @@ def lift_points(model, joint_2d: np.ndarray) -> tuple[np.ndarray, ...]:
     """Lift joints (N, 16, 2), the root last, of people anywhere in a picture, at any distance.
 
     The camera is turned to the root, which is exact, and moved along its axis until the person is
-    as large as in the training; the depth found so far tells how that changes the perspective.
+    as large as in the training. That changes the perspective, which follows from the depth found so
+    far: a depth d becomes 1 + scale (d - 1).
     Returns joints (N, 16, 3) in units of the root's distance, and points (N, 15, 2) and joints
     (N, 15, 3) of the camera that was moved.
     """
@@ -151,8 +152,8 @@ def lift_points(model, joint_2d: np.ndarray) -> tuple[np.ndarray, ...]:
 
 
 def find_root(pose: np.ndarray) -> np.ndarray:
-    """Find the root (N, 1, 3) of poses (N, 15, 3): above the hips and behind them, the farther the
-    wider the shoulders are for the trunk."""
+    """Find the root (N, 1, 3) of poses (N, 15, 3): above and behind the hips, by more if the
+    shoulders are wide relative to the trunk."""
     hips, terms = root_terms(pose)
     return (hips + terms @ root_weights())[:, None]
 

@@ -6,9 +6,9 @@ from common.skeleton import LIMBS
 
 POSES_PER_PERSON = 20
 
-# Lengths in legs (hip to ankle), for two ways to place joints: at the centres of rotation that
-# markers give, the root behind them, and further inside as animation rigs do. A person is close to
-# one of them, or between; the third figure is the standard deviation over people.
+# Lengths over that of a leg (hip to ankle): with joints at the centres of rotation, as markers give
+# them; with joints further inside, as in animation rigs; standard deviation over people. A person
+# is close to one of both, or between.
 LENGTHS = {'hip_side': (.1, .08, .008), 'hip_drop': (.1, .03, .015), 'hip_ahead': (.065, 0, .02),
            'thigh': (.5, .49, .015), 'shank': (.5, .51, .015), 'spine': (.28, .31, .015),
            'neck': (.12, .205, .015), 'head': (.325, .325, .02),
@@ -31,8 +31,8 @@ GAITS = (((30, 28, 18, 8, -2, -10, -8, 8, 24, 32), (5, 17, 15, 7, 5, 12, 38, 62,
          ((35, 28, 12, -4, -10, -2, 20, 40, 48, 42), (20, 42, 40, 25, 30, 70, 105, 100, 60, 25),
           10, 80))
 
-# Postures: how often; means of the angles in degrees; their standard deviations, in this order:
-# thigh from the vertical and knee of one leg, of the other leg, tilt of the pelvis, trunk flexion.
+# Postures: frequency, six mean angles in degrees, six standard deviations. The angles are thigh
+# from the vertical and knee of one leg, the same of the other leg, tilt of pelvis, flexion of trunk.
 LEGS = np.array([
     (6, 4, 8, 4, 8, 0, 3, 8, 8, 8, 8, 6, 8),                # standing
     (2, 20, 40, 20, 40, 10, 15, 12, 15, 12, 15, 8, 12),     # knees bent
@@ -128,7 +128,7 @@ def stand(rng, n: int) -> tuple:
 
 
 def walk(rng, arms: np.ndarray, thighs, knees, trunk: float, elbow: float) -> tuple:
-    """Draw the same at any phase of a gait; some do not swing their arms but keep those given."""
+    """Draw what `stand` does at a random phase of a gait; 35 % of the arms stay as given."""
     n = arms.shape[-1]
     phase, stride = rng.random(n) + [[0], [.5]], rng.uniform(.4, 1.2, n)
     thigh, knee = (stride * np.interp(phase, np.arange(10) / 10, curve, period=1)

@@ -46,7 +46,7 @@ def lift_photograph(model, args: argparse.Namespace) -> None:
     if picture is not None:
         rows = np.flatnonzero(found['kept'])
         charts.draw_people(picture, to_pixels(joints[rows], focal, centre), joints[rows], rows,
-                           BONES, JOINTS, 'm' if args.height else 'root of each person at 1',
+                           BONES, JOINTS, 'm' if args.height else 'each root at 1',
                            args.plots / 'people.png')
     if args.animate:
         points = to_pixels(film, focal, centre) * (1, -1)
@@ -126,7 +126,7 @@ def to_pixels(joint_3d: np.ndarray, focal: float, centre) -> np.ndarray:
 def read_picture(path) -> tuple[np.ndarray, float | None]:
     """Read a picture (H, W, 3) as it is seen, and its focal length in pixels if EXIF tells it.
 
-    Raises OSError or ValueError for a file that is none.
+    Raises OSError or ValueError for a file that is no picture.
     """
     try:
         with Image.open(path) as image:
@@ -140,7 +140,7 @@ def read_picture(path) -> tuple[np.ndarray, float | None]:
 
 
 def smooth(joint_3d: np.ndarray, window: int = WINDOW) -> np.ndarray:
-    """Return the mean of joints (N, ...) of a video over a window of frames; NaN do not count."""
+    """Return the mean of joints (N, ...) of a video over a window of frames, ignoring NaN."""
     half = window // 2
     ends = np.full_like(joint_3d[:1].repeat(half, axis=0), np.nan)
     padded = np.concatenate([ends, joint_3d, ends])

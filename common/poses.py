@@ -18,7 +18,7 @@ def as_tensors(arrays: dict, device: torch.device) -> dict[str, Tensor]:
 
     `find_camera` adds focal_len (N, 2) and residual (N, J, 2), the points minus the projected
     joints. `prepare_views` adds joint_2d_2 (N, J, 2), view 2 after `face_root`; image_1 and image_2
-    (N, J, 2), both views over the focal length; rot (N, 3, 3); distance (N,) of the root from
+    (N, J, 2), both views divided by the focal length; rot (N, 3, 3); distance (N,) of the root from
     camera 2. Synthetic people have detected (N, 16, 3), joints and root as a detector shows them.
     """
     joints = {key: torch.as_tensor(array, device=device) for key, array in arrays.items()}

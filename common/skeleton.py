@@ -10,8 +10,8 @@ JOINTS = ('RHip', 'RKnee', 'RAnkle', 'LHip', 'LKnee', 'LAnkle', 'Spine', 'Neck',
 BONES = [(15, 0), (0, 1), (1, 2), (15, 3), (3, 4), (4, 5), (15, 6), (6, 7), (7, 8),
          (7, 9), (9, 10), (10, 11), (7, 12), (12, 13), (13, 14)]  # (parent, child); 15 is the root
 
-# A detector gives the points below: no spine, neck, top of the head or root. Each of these is about
-# a weighted sum of points, with the same weights left and right.
+# A detector gives the POINTS below: no spine, neck, top of the head or root. These four are about
+# weighted sums of points, with the same weights left and right.
 LIMBS = tuple(range(6)) + tuple(range(9, 15))
 POINTS = ('Nose', 'LEar', 'REar', *(JOINTS[limb] for limb in LIMBS))
 BETWEEN = {'Spine': {'Hip': .15, 'Shoulder': .35}, 'Neck': {'Shoulder': .5},
@@ -36,8 +36,8 @@ def joints_of(points: np.ndarray) -> np.ndarray:
 # 2511.03589) on its default body; the lab's from LENGTHS of common/people.py and Winter, 2009.
 HEIGHTS = {'Ankle': (.055, .039), 'Knee': (.265, .285), 'Hip': (.510, .530),
            'Shoulder': (.812, .790)}  # a detector's, the lab's
-# distance between left and right, the lab's (the mean of its two ways to place joints) over a
-# detector's: .088 of .115 and .171 of .193 of the stature
+# widths, the lab's over a detector's: in statures .088 / .115 and .171 / .193, the lab's from the
+# mean of both columns of LENGTHS
 HIPS_WIDE, SHOULDERS_WIDE = .765, .886
 
 
@@ -94,15 +94,15 @@ def bone_sum(pose: np.ndarray) -> np.ndarray:
 def find_bones(joint_3d: np.ndarray, known=()) -> list[tuple[int, int]]:
     """Find the bones (parent, child) of skeletons (N, J, 3); the root, at (0, 0, -1), is joint J.
 
-    Bones are the pairs that stay close: short, and of nearly constant length. They form the
-    smallest tree that spans all joints (Prim, 1957). The bones `known` are returned if they fit
+    Bones are the pairs that stay close: short, and of nearly constant length. They form the minimum
+    spanning tree of all joints (Prim, 1957). The bones `known` are returned if they fit
     about as well.
     """
     joints = joint_3d[::len(joint_3d) // 2000 + 1].astype(float)
     root = np.broadcast_to(ROOT, (len(joints), 1, 3))
     joints = np.concatenate([joints, root], axis=1)                          # (N, J + 1, 3)
     lengths = np.linalg.norm(joints[:, :, None] - joints[:, None], axis=-1)  # (N, J + 1, J + 1)
-    lengths /= lengths.mean(axis=(1, 2), keepdims=True).clip(min=1e-12)  # nobody is smaller
+    lengths /= lengths.mean(axis=(1, 2), keepdims=True).clip(min=1e-12)  # no division by zero
     cost = lengths.mean(axis=0) + 4 * lengths.std(axis=0)
     bones, reached, rest = [], [len(cost) - 1], list(range(len(cost) - 1))
     while rest:

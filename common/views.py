@@ -1,4 +1,4 @@
-"""Two views of the same people: find how they lie to each other, and prepare them to learn from."""
+"""Two views of the same people: check them, and normalise them to learn from."""
 from itertools import chain, permutations
 
 import numpy as np
@@ -16,9 +16,9 @@ def prepare_views(data: dict) -> tuple[dict, str]:
     """Normalise two-view data: signs, unit of transl, camera 2 facing the root.
 
     Takes the keys of TWO_VIEWS and any other; never reads joint_3d. Returns the samples whose rays
-    give depth, with their `row`, their `triangulated` joints (N, J, 3) and camera 2 as in
-    `face_root`, and a summary. Raises ValueError for views that are alike, that do not belong
-    together, or of varying unit.
+    give depth, with their `row` in the file, their `triangulated` joints (N, J, 3) and camera 2 as
+    in `face_root`, and a summary. Raises ValueError for views that are alike, that do not belong
+    together, or whose unit of length varies.
     """
     # 1. the signs of the axes with which rays meet, and the depth where they do, in some samples
     some = {key: data[key][::len(data['rot']) // 4000 + 1] for key in TWO_VIEWS}
@@ -80,11 +80,11 @@ def check_views(views: dict, angle: float, depths: np.ndarray, wrong: str) -> No
                          f'of the samples), expected the distance of the root as unit in each')
 
 
-# other ways to read rot (N, 3, 3) and transl (N, 3), which users meet
+# other conventions for rot (N, 3, 3) and transl (N, 3), which users meet
 DOWN = np.float32([1, -1, -1])
 READINGS = {
     'rot transposed': lambda rot, transl: (rot.mT, transl),
-    'transl of the other sign': lambda rot, transl: (rot, -transl),
+    'transl negated': lambda rot, transl: (rot, -transl),
     'rot and transl from the frame of OpenCV (y and z times -1)':
         lambda rot, transl: (DOWN[:, None] * rot * DOWN, DOWN * transl),
     'rot and transl from view 2 to view 1':
@@ -99,6 +99,6 @@ def other_reading(views: dict) -> str:
         for name in names:
             rot, transl = READINGS[name](rot, transl)
         sign, gap, _, wrong = meeting(views | {'rot': rot.reshape(-1, 9), 'transl': transl})
-        if not wrong and sign[0] > 0:  # x to the left is no reading to propose
+        if not wrong and sign[0] > 0:  # propose no convention in which x points left
             return f'; with {" and ".join(names)} they would meet within {gap:.1g}'
     return ''

@@ -92,7 +92,7 @@ class Recipe:
     loss: object = supervised_loss
     rate: float = RATE
     one_cycle: bool = True
-    frozen: float = FROZEN      # fraction of the epochs with the statistics of batches
+    frozen: float = FROZEN      # fraction of the epochs after which batch norm is frozen
     batch_size: int = BATCH_SIZE
     clip: float = float('inf')  # largest norm of the gradient
     decay: float = 1.           # of the rate in 100,000 steps
@@ -114,8 +114,8 @@ RECIPES = {
     'without rays': Recipe(rays=False),
     'without standardisation': Recipe(standardise=False, rays=False),
     'without the one cycle': Recipe(one_cycle=False, rate=1e-3),
-    'with statistics of batches': Recipe(frozen=1.),
-    'with a first gain of 1': Recipe(gain=1.),
+    'without freezing': Recipe(frozen=1.),
+    'with an initial gain of 1': Recipe(gain=1.),
     'with squared error': Recipe(loss=square),
     'with dropout 0.1': Recipe(partial(LiftModel, dropout=.1)),
     'with batches of 64': Recipe(batch_size=64, rate=1e-3)}
@@ -129,7 +129,7 @@ def build(recipe: Recipe, poses: dict) -> LiftModel:
     for block in model.blocks:
         nn.init.constant_(block.layers[-3].weight, recipe.gain)
     if recipe.standardise:
-        model.fit(joint_2d, joint_3d)
+        model.set_statistics(joint_2d, joint_3d)
         if not recipe.rays:
             model.inverse_focal.zero_()
             model.mean_out.copy_(joint_3d.flatten(1).mean(dim=0))

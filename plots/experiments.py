@@ -51,7 +51,7 @@ CPU = torch.device('cpu')
 def trained(model: LiftModel, poses: dict, epochs: int, lr: float = RATE, loss=supervised_loss,
             crossed: bool = True) -> LiftModel:
     """Train the model as training.py does."""
-    model.fit(poses['joint_2d'], poses['joint_3d'])
+    model.set_statistics(poses['joint_2d'], poses['joint_3d'])
     model.in_bfloat16 = has_bfloat16(CPU)
     bones = find_bones(poses['joint_3d'].numpy()) if crossed else ()
     for _ in fit(model, poses, **one_cycle(model, lr, poses, epochs, BATCH_SIZE), loss=loss,
@@ -196,7 +196,8 @@ def draw_network(charts: dict, path) -> None:
             for data, colour in colours.items()]
     keys.append(Line2D([], [], color=GREY, marker='o', markerfacecolor='white', linestyle='',
                        label='validation'))
-    keys.append(Line2D([], [], linestyle='', label='t: training time, M: million parameters if not 4.3'))
+    keys.append(Line2D([], [], linestyle='',
+                       label='t: training time, M: million parameters, if not 4.3'))
     figure.legend(handles=keys, loc='outside lower center', ncols=len(keys), frameon=False)
     save_figure(figure, path)
 
@@ -291,7 +292,8 @@ def draw_errors(charts: dict, path) -> None:
     joint.grid(visible=False, axis='y')
     for ax, chart, title, xlabel in (
             (view, 'view', 'by view', 'turn of the body (degrees)'),
-            (unusual, 'unusual', 'by pose', 'distance to the nearest training\npose, over the size of a pose')):
+            (unusual, 'unusual', 'by pose',
+             'distance to the nearest training\npose, over the size of a pose')):
         x = np.array([float(at) for at in charts[chart]])
         error, along, across, low, high = np.transpose(list(charts[chart].values()))
         ax.fill_between(x, low, high, color=GREY, alpha=.2, linewidth=0, label='half of the poses')

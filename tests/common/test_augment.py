@@ -63,7 +63,8 @@ def test_both_cameras_see_crossed_poses():
                 project(second_view(joints, views['rot'], views['transl']), unit))
 
     for view, before, after in zip('12', images(views['triangulated']), images(moved)):
-        left, still = poses[f'image_{view}'] - before, changed[f'image_{view}'] - after
+        left = poses[f'image_{view}'] - torch.from_numpy(before)
+        still = changed[f'image_{view}'] - torch.from_numpy(after)
         assert left.std() > .001
         torch.testing.assert_close(still, left, atol=1e-4, rtol=0)
     torch.testing.assert_close(changed['joint_2d_2'],

@@ -191,7 +191,7 @@ def human36m():
     ('a.json', json.dumps({'people': [{'pose_keypoints_2d': 57 * [3]}]}), '57 numbers'),
     ('a.npy', '', 'no readable'), ('a.npy', np.zeros((1, 19, 2)), '(19, 2)'),
     ('a.npy', np.zeros((0, 17, 2)), 'anyone'), ('a.npy', np.array([{}]), 'no readable'),
-    ('a.npy', np.full((2, 17, 3), .5), 'at most 0.5, expected pixels'),
+    ('a.npy', np.full((2, 17, 3), .5), 'below 0.5, expected pixels'),
     ('a.npy', np.stack([human36m()] * 5), 'Human3.6M'),
     ('a.npy', np.stack([np.insert(COCO_17, 0, COCO_17[:1], axis=0)] * 5), 'neck')))
 def test_other_files_are_refused_in_one_line(tmp_path, name, content, words):
