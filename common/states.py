@@ -2,6 +2,7 @@
 import argparse
 import io
 import os
+import re
 import warnings
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 
 from common.command import Parser
 from common.files import atomic, one_line
+from common.pickles import OTHERS
 
 FREE = 'out', 'plots', 'device', 'workers', 'resume'  # options that may change on --resume
 
@@ -21,9 +23,21 @@ def save_tensors(path, values) -> None:
         file.write(buffer.getbuffer())
 
 
+def refuse_pointers(path) -> None:
+    """Raise ValueError for a web page or a pointer of git-lfs in place of a file."""
+    try:
+        with open(path, 'rb') as file:
+            start = file.read(23).lstrip()
+    except OSError:
+        return  # torch.load reports it
+    for first in (b'version https://git-lfs', b'<'):
+        if start.startswith(first):
+            raise ValueError(f'{path}: found {OTHERS[first]}, expected the file itself')
+
+
 def load_tensors(path, expected: str):
-    """torch.load without trust in the file; raises OSError or ValueError that says what was
-    `expected`."""
+    """torch.load with weights_only; raises OSError or ValueError that says what was `expected`."""
+    refuse_pointers(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # torch may warn before it refuses a file
@@ -31,6 +45,10 @@ def load_tensors(path, expected: str):
     except OSError as error:
         raise type(error)(f'{path}: {error.strerror}, expected {expected}') from error
     except Exception as error:  # torch.load may raise any exception on a malformed file
+        whole = re.search(r'Unsupported global: GLOBAL (\S+)', str(error))
+        if whole:
+            raise ValueError(f'{path}: found a pickled {whole[1]}, expected {expected}; save '
+                             f'model.state_dict() with torch.save') from error
         raise ValueError(f'{path}: found no checkpoint of plain tensors, expected '
                          f'{expected}') from error
 
@@ -40,14 +58,14 @@ def state_path(out) -> Path:
     return Path(f'{out}.state')
 
 
-def save_state(args: argparse.Namespace, parts: dict, history: list) -> None:
-    """Save options, history, random numbers and the state_dict of each part (model, ...)."""
+def save_state(args: argparse.Namespace, parts: dict, history: list, **more) -> None:
+    """Save options, history, random numbers, the state_dict of each part (model, ...), and more."""
     random = {'cpu': torch.get_rng_state()}
     if torch.cuda.is_available():
         random['cuda'] = torch.cuda.get_rng_state()
     save_tensors(state_path(args.out), {
         'options': options_of(args), 'history': history, 'random': random,
-        'parts': {name: part.state_dict() for name, part in parts.items()}})
+        'parts': {name: part.state_dict() for name, part in parts.items()}} | more)
 
 
 def options_of(args: argparse.Namespace) -> dict:
@@ -56,11 +74,13 @@ def options_of(args: argparse.Namespace) -> dict:
             for name, value in vars(args).items() if name not in FREE}
 
 
-def parse(parser: Parser, argv: list, complete) -> tuple[argparse.Namespace, dict | None]:
+def parse(parser: Parser, argv: list, complete,
+          may_change=()) -> tuple[argparse.Namespace, dict | None]:
     """Parse the options; with --resume read the state too, whose options become the defaults.
 
     complete(args) checks the options and fills in defaults that depend on others. Raises ValueError
-    for a missing or damaged state, and for options that differ from its own.
+    for a missing or damaged state, and for options that differ from its own, unless they
+    `may_change`.
     """
     args, state = parser.parse_args(argv), None
     path = state_path(args.out)
@@ -72,10 +92,10 @@ def parse(parser: Parser, argv: list, complete) -> tuple[argparse.Namespace, dic
                                if name not in FREE})
         args = parser.parse_args(argv)
     elif path.exists() and os.environ.get('RANK', '0') == '0':
-        print(f'note: {path} of an unfinished training will be replaced; --resume goes on')
+        print(f'note: {path} of an unfinished training will be replaced; --resume continues it')
     complete(args)
     for name, value in options_of(args).items():
-        if state and state['options'].get(name) != value:
+        if state and name not in may_change and state['options'].get(name) != value:
             raise ValueError(f'--{name.replace("_", "-")}: found {value}, expected '
                              f'{state["options"].get(name)} as in {path}')
     return args, state
@@ -86,7 +106,7 @@ def load_state(path: Path) -> dict:
     if not path.exists():
         raise ValueError(f'--resume: found no {path}, expected the state of an unfinished training')
     state = load_tensors(path, 'the state of a training')
-    if not isinstance(state, dict) or state.keys() != {'options', 'history', 'random', 'parts'}:
+    if not isinstance(state, dict) or not state.keys() >= {'options', 'history', 'random', 'parts'}:
         raise ValueError(f'{path}: found other tensors, expected the state of a training; start '
                          f'anew without --resume')
     return state

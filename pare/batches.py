@@ -14,6 +14,7 @@ from pare.data import People
 from pare.metrics import mean_pose, to, true_joints
 from pare.people import Rendered, rendered_samples, sample_bodies
 from pare.ranks import from_first
+from pare.smpl import STAND_IN
 
 N_VAL, VAL_SEED = 1000, 2  # people rendered to validate; seed 1 is that of the test set
 N_MEAN = 10_000            # bodies whose mean pose is taken
@@ -30,6 +31,8 @@ def prepare(args: argparse.Namespace, bodies: dict, skeleton: Skeleton, rank: in
         val_batches = rendered_val(args.resolution, rank, n_ranks)
         return batches, val_batches, rendered_mean(args.seed, skeleton)
     sets, shares = load_sets(args, bodies)
+    if not args.body and rank == 0 and any('images' not in part.set for part in sets):
+        print(STAND_IN)
     val_set = held_out(args, bodies, sets[0])
     reading = {'num_workers': args.workers, 'pin_memory': device.type == 'cuda'}
     batches = Mixture(sets, shares, per_process, args.seed, rank, n_ranks, reading)

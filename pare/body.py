@@ -247,8 +247,10 @@ class Skeleton(nn.Module):
     def missing(self) -> str:
         """Say which keypoints the body does not have; an empty string if it has all."""
         names = [name for name, known in zip(KEYPOINTS, self.known.tolist()) if not known]
-        return (f'the body has no {", ".join(names)}, which are left out; SPIN\'s '
-                f'J_regressor_extra.npy beside its file gives them') if names else ''
+        if not names:
+            return ''
+        return (f'the body has no {", ".join(names)}, which are left out: found no '
+                f'J_regressor_extra.npy of SPIN beside its file or up to two folders above')
 
     def forward(self, betas: Tensor, rotations: Tensor) -> Points:
         """Compute the points of betas (B, 10) and rotations (B, 24, 3, 3), as in Body."""

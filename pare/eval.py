@@ -98,8 +98,8 @@ def load_bodies_of(args: argparse.Namespace, options: dict) -> dict[str, dict]:
                              f'--predict')
         print(f'{joints.skeleton.missing()}; so the 49 joints of SPIN are not scored')
     if 'J_regressor_h36m' not in bodies['neutral']:
-        print(f'{args.body}: found no J_regressor_h36m.npy there or above, so the joints of '
-              f'Human3.6M and 3DPW are not scored')
+        print(f'{args.body}: found no J_regressor_h36m.npy beside the body or up to two folders '
+              f'above, so the joints of Human3.6M and 3DPW are not scored')
     return bodies
 
 
@@ -217,7 +217,8 @@ def make_parser() -> Parser:
         epilog='example: python -m pare.eval pareModel --data 3dpw_test.npz --images /data '
                '--body smpl')
     option = parser.add_argument
-    option('model', type=Path, nargs='?', default=SHIPPED, help='weights')
+    option('model', type=Path, nargs='?', default=SHIPPED,
+           help='weights, or the state of an unfinished training')
     option('--data', type=Path, metavar='FILE', help='a set, .npz; default: rendered people')
     option('--images', type=Path, default=Path(), metavar='FOLDER', help='where imgname begins')
     option('--gt-gender', choices=('file', 'neutral'), default='file', help='of the true body')

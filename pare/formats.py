@@ -12,7 +12,7 @@ from torch import Tensor
 
 from common import pickles
 from common.files import atomic, one_line
-from common.states import load_tensors
+from common.states import load_tensors, refuse_pointers
 
 
 @contextmanager
@@ -83,18 +83,6 @@ def read_pickle(path) -> dict:
 
 
 # ---- arrays -------------------------------------------------------------------------------------
-
-def refuse_pointers(path) -> None:
-    """Raise ValueError for a web page or a pointer of git-lfs in place of a file."""
-    try:
-        with open(path, 'rb') as file:
-            start = file.read(23).lstrip()
-    except OSError:
-        return  # reading it will say
-    for first in (b'version https://git-lfs', b'<'):
-        if start.startswith(first):
-            raise ValueError(f'{path}: found {pickles.OTHERS[first]}, expected the file itself')
-
 
 def keys_of(path) -> set[str]:
     """Return the names of all arrays of an .npz."""
@@ -167,7 +155,6 @@ def read_weights(path) -> dict[str, Tensor]:
     In a checkpoint, for instance of DINO or SPIN, they may be under state_dict, model, teacher or
     student. Their names may have a prefix, and other weights may be beside them.
     """
-    refuse_pointers(path)
     with torch.serialization.safe_globals([argparse.Namespace]):  # in checkpoints of DINO
         found = load_tensors(path, 'a state_dict')
     for key in ('state_dict', 'model', 'teacher', 'student'):

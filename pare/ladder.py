@@ -43,10 +43,10 @@ COLUMNS = ('samples', 'seconds', 'mpjpe', 'pa_mpjpe', 'learnt', 'hidden', 'pixel
            'hidden_joints')
 
 
-def rung(weights: dict, squared=False, muon=True, times=1, **network) -> Recipe:
-    """Change the default's recipe; its `epochs` are multiples of --epochs."""
+def rung(weights: dict, squared=False, muon=True, times=1, one_cycle=True, **network) -> Recipe:
+    """Change the default's recipe; `epochs` are multiples of --epochs, the rate is one cycle."""
     return replace(SMALL, network=SMALL.network | network, weights=SMALL.weights | weights,
-                   squared=squared, muon=muon, epochs=times)
+                   squared=squared, muon=muon, epochs=times, one_cycle=one_cycle)
 
 
 PLAIN = {'places': 0., 'skeletons': 0.}
@@ -58,8 +58,9 @@ RUNGS = {'ResNet and MLP': rung(BLIND, kind='mlp'),
          '+ 24 MLPs': rung(BLIND, placed=False),
          '+ part loss': rung(PLAIN, placed=False),
          '+ supervised places, seen by all': rung({'skeletons': 0.}),
-         '+ bodies without images (default)': rung({}),
-         '+ twice as long': rung({}, times=2)}
+         '+ bodies without images': rung({}),
+         '+ bodies without images, twice as long': rung({}, times=2),
+         '+ rate held, then to zero (default)': rung({}, one_cycle=False)}
 ABLATION = {'without skip connections': rung({}, skips=False),
             'with maps half as wide': rung({}, fine=False),
             'with squares for distances': rung(SQUARES, squared=True),
@@ -108,7 +109,7 @@ def add(table: Table, name: str, seed: int, samples: int, seconds: float, scores
         ends[name] = 100 * (top - scores['mpjpe']) / (top - floor)
     values = scores | {'samples': samples, 'seconds': seconds, 'learnt': ends[name]}
     table.add((name, seed), [values[column] for column in COLUMNS])
-    print(f'{name:37} seed {seed}  {samples:8,}  {seconds:6.0f} s  {scores["mpjpe"]:6.1f} mm  PA '
+    print(f'{name:38} seed {seed}  {samples:8,}  {seconds:6.0f} s  {scores["mpjpe"]:6.1f} mm  PA '
           f'{scores["pa_mpjpe"]:6.1f} mm  learnt {ends[name]:5.1f} %  most hidden '
           f'{scores["hidden"]:6.1f} mm', flush=True)
 
@@ -223,7 +224,8 @@ def main(argv=None) -> None:
            help='rendered for each epoch')
     option('--seeds', type=bounded(int, 0, 2 ** 31), nargs='+', default=[0, 1, 2], metavar='N',
            help='random seeds')
-    option('--ablation', action='store_true', help='also the default without one part each')
+    option('--ablation', action='store_true',
+           help='also "+ bodies without images" without one part each')
     option('--folder', type=Path, default=plots.REPORT, metavar='FOLDER',
            help='for tables and charts')
     add_device(parser)

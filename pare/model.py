@@ -237,11 +237,14 @@ def build(kind: str, size: str, placed: bool = True, shared: bool = False,
 def load_model(path: Path, device: torch.device) -> tuple[nn.Module, dict]:
     """Load a regressor of pare.training in evaluation mode, and what is beside its weights.
 
-    That is `options`, and on the CPU `mean_pose` (17, 3) of the people of the training. Raises
-    OSError or ValueError, with the file, for anything else and for weights that are not finite.
+    That is `options`, and on the CPU `mean_pose` (17, 3) of the people of the training. Also takes
+    the state of an unfinished training. Raises OSError or ValueError, with the file, for anything
+    else and for weights that are not finite.
     """
     found = load_tensors(path, 'weights of pare.training')
     with named(path, 'weights of pare.training'):
+        if 'parts' in found:  # a state
+            found = found['kept'] | {'weights': found['parts']['model']}
         options, weights = found['options'], found.pop('weights')
         model = build(*(options[key] for key in ('kind', 'size', 'placed', 'shared')))
         model.load_state_dict(weights)

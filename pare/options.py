@@ -40,13 +40,16 @@ def make_parser() -> Parser:
     option('--skip-unreadable', action='store_true', help='leave out images that cannot be read')
     option('--size', choices=tuple(RECIPES), default='small',
            help='ResNet-18 for rendered people, or the full ResNet-50')
+    option('--kind', choices=('pare', 'mlp'), default='pare',
+           help='part attention, or the plain ResNet and MLP')
     for name, kind, default, text in (
             ('epochs', bounded(int, 1), None, 'passes; default depends on --size'),
             ('batch-size', bounded(int, 2), None, 'images a step; default depends on --size'),
             ('lr', bounded(float, 1e-9), None, 'peak learning rate; default depends on --size'),
             ('resolution', bounded(int, 32, 1025), None, 'of a side; default depends on --size'),
             ('people', bounded(int, 100), N_PEOPLE, 'rendered for each epoch'),
-            ('part-epochs', bounded(int, 1), None, 'with the loss of part labels; default: all'),
+            ('part-epochs', bounded(int, 0), None, 'with the loss of part labels, 0 for none; '
+             'default: all'),
             ('seed', bounded(int, 0, 2 ** 31), 0, 'random seed'),
             ('workers', bounded(int, 0), None, 'processes that read photographs; default: as many '
              'as cores, at most 8')):
@@ -55,7 +58,8 @@ def make_parser() -> Parser:
     option('--out', type=Path, default='pareModel', metavar='FILE', help='file for the weights')
     option('--plots', type=Path, default=Path('pare/plots'), metavar='FOLDER', help='for charts')
     option('--resume', action='store_true',
-           help='continue the interrupted training of --out, with its own options')
+           help='continue the interrupted training of --out, with its own options; --epochs may '
+           'be changed')
     return parser
 
 
@@ -88,4 +92,6 @@ def keep_files(args: argparse.Namespace) -> None:
 
 def recipe_of(args: argparse.Namespace) -> Recipe:
     """Return the recipe of --size, changed by the options."""
-    return replace(RECIPES[args.size], **{name: getattr(args, name) for name in CHANGES})
+    recipe = RECIPES[args.size]
+    return replace(recipe, network=recipe.network | {'kind': args.kind},
+                   **{name: getattr(args, name) for name in CHANGES})

@@ -15,7 +15,7 @@ from pare.model import MEAN
 from pare.render import from_the_side, overlay, to_pixels
 
 LARGE = 256      # pixels of a side in drawings of bodies
-GROUPS = 6       # groups of people, equal in number, by the visible share of their bodies
+GROUPS = 6       # groups of people, about equal in number, by the visible share of their bodies
 NAMES = tuple(f'{name}.png' for name in (
     'examples', 'worst', 'joint_error', 'visible', 'attention', 'sensitivity'))
 FOUND, TRUE = (120, 170, 235), (240, 190, 130)       # colours of bodies
@@ -36,11 +36,12 @@ def draw_all(model: nn.Module, samples, arrays: dict, found: dict, visible, fold
     for name, rows in (('examples', middle), ('worst', order[-4:][::-1])):
         plots.draw_examples(examples(model, samples, arrays, rows, errors, device),
                             folder / f'{name}.png')
-    charts.draw_joint_error(1000 * cal_joint_error(*both).numpy(), names_of(Skeleton(arrays)),
-                            folder / 'joint_error.png', unit='mm', digits=1)
+    names, means = names_of(Skeleton(arrays)), 1000 * cal_joint_error(*both).numpy()
+    first = names[0] == 'Pelvis'  # from which the others are measured
+    charts.draw_joint_error(means[first:], names[first:], folder / 'joint_error.png', unit='mm',
+                            digits=1)
     if visible is not None:
-        plots.draw_visible({'mean and standard error': by_visible(visible, errors)},
-                           folder / 'visible.png')
+        plots.draw_visible(*by_visible(visible, errors), folder / 'visible.png')
     sample, error = samples[middle[0]], errors[middle[0]]
     image = sample['image'].permute(1, 2, 0).numpy()
     output = model(sample['image'][None].to(device))
@@ -53,14 +54,18 @@ def draw_all(model: nn.Module, samples, arrays: dict, found: dict, visible, fold
 
 
 def by_visible(visible: np.ndarray, errors: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Return mean share, mean error and its standard error (GROUPS,) of groups of people.
+    """Return mean share, mean error, its standard error and the number of people of each group.
 
-    Groups are equal in number and begin with the least visible.
+    Groups are about equal in number and begin with the least visible. People of whom nothing is
+    hidden form one.
     """
-    groups = np.array_split(visible.argsort(kind='stable'), GROUPS)
-    shares, means = (np.array([values[rows].mean() for rows in groups])
-                     for values in (visible, errors))
-    return shares, means, np.array([errors[rows].std() / len(rows) ** .5 for rows in groups])
+    shares = visible.round(2)
+    edges = np.unique(np.quantile(shares, np.linspace(0, 1, GROUPS + 1)))
+    group = np.searchsorted(edges[1:], shares, side='right')
+    groups = [errors[group == number] for number in np.unique(group)]
+    return (np.array([visible[group == number].mean() for number in np.unique(group)]),
+            *np.transpose([(part.mean(), part.std() / len(part) ** .5, len(part))
+                           for part in groups]))
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ class Recipe:
     part_epochs: int | None   # epochs with the loss of part labels; None for all
     lr: float
     batch_size: int
+    one_cycle: bool = False   # the rate of the ladder's earlier rungs, instead of the held one
 
 
 SMALL = Recipe(

@@ -2,6 +2,7 @@
 
     python -m pare.training                      # renders people of a stand-in body and learns them
     python -m pare.training --resume             # continues the interrupted training
+    python -m pare.training --resume --epochs 9  # with another number of epochs
     python -m pare.training --size full --body SMPL_NEUTRAL.pkl --init resnet50.pth \\
         --images /data --train 3dpw_train.npz:0.6 mpii_train.npz:0.4
     torchrun --nproc-per-node 8 -m pare.training --size full ...
@@ -13,12 +14,13 @@ import sys
 import time
 from contextlib import closing
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim.lr_scheduler import LambdaLR, OneCycleLR
 
 from common.command import exit_status, live, pick_device
 from common.files import write_csv
@@ -33,7 +35,7 @@ from pare.muon import make_optimisers
 from pare.options import COLUMNS, N_RANKS, RANK, fill_in_defaults, make_parser, recipe_of
 from pare.people import PASSES, sample_skeletons
 from pare.recipes import Recipe
-from pare.smpl import STAND_IN, load_bodies, skeletons
+from pare.smpl import load_bodies, skeletons
 
 N_SKELETONS = 256  # bodies without images in each step
 
@@ -50,14 +52,11 @@ def fit(model: nn.Module, batches, skeleton: Skeleton, recipe: Recipe, state: di
     """
     device, learner = skeleton.rows.device, distributed(model)
     optimisers = make_optimisers(model, recipe.lr, recipe.muon)
-    n_steps = recipe.epochs * batches.n_batches
-    schedulers = [OneCycleLR(optimiser, optimiser.param_groups[0]['lr'], n_steps, pct_start=.1,
-                             cycle_momentum=False) for optimiser in optimisers]
-    parts = {f'{type(part).__name__}_{number}': part
-             for number, part in enumerate((model, *optimisers, *schedulers))}
-    if state:
-        restore(parts, state)
-    begun = len(state['history']) if state else 0
+    parts = {'model': model} | {type(part).__name__: part for part in optimisers}
+    begun = len(restore(parts, state)) if state else 0
+    schedulers = [make_scheduler(optimiser, recipe.epochs * batches.n_batches,
+                                 begun * batches.n_batches, recipe.one_cycle)
+                  for optimiser in optimisers]
     for epoch in range(begun + 1, recipe.epochs + 1):
         model.train()
         start, totals = time.perf_counter(), 0.
@@ -82,6 +81,26 @@ def fit(model: nn.Module, batches, skeleton: Skeleton, recipe: Recipe, state: di
         seconds = time.perf_counter() - start
         row['images_per_s'] = N_RANKS * batches.n_batches * batches.batch_size / seconds
         yield row, parts
+
+
+def make_scheduler(optimiser: torch.optim.Optimizer, n_steps: int, done: int, one_cycle: bool):
+    """Return the schedule of the learning rate of a training, after the first `done` of its steps.
+
+    The held rate follows from the step alone, so a resumed training may have another number of
+    epochs. The ladder, which alone uses one cycle, resumes none.
+    """
+    if one_cycle:
+        return OneCycleLR(optimiser, optimiser.param_groups[0]['lr'], n_steps, pct_start=.1,
+                          cycle_momentum=False)
+    return LambdaLR(optimiser, lambda step: held(step / n_steps), done - 1)
+
+
+def held(done: float) -> float:
+    """Return the share of the peak rate when this fraction of a training is done.
+
+    It rises for a tenth of the training and falls to zero over the last quarter, in straight lines.
+    """
+    return min(done / .1, 1, (1 - done) / .25)
 
 
 def all_terms(model: nn.Module, learner: nn.Module, batch: dict, skeleton: Skeleton, recipe: Recipe,
@@ -110,7 +129,8 @@ def distributed(model: nn.Module) -> nn.Module:
 # ---- the training -------------------------------------------------------------------------------
 
 def train(args: argparse.Namespace, state: dict | None) -> None:
-    """Train from the start or from a state; write weights, history and charts at the end.
+    """Train from the start or from a state; write history and charts after each epoch, weights at
+    the end.
 
     Raises ValueError or OSError before the first epoch, later only for a loss that diverges and a
     full disk.
@@ -125,11 +145,12 @@ def train(args: argparse.Namespace, state: dict | None) -> None:
     bodies = load_bodies(args.body)
     genders = skeletons(bodies, device)
     skeleton = genders.pop('neutral')
-    if args.train and not args.body and RANK == 0:
-        print(STAND_IN)
     batches, val_batches, constant = prepare(args, bodies, skeleton, RANK, N_RANKS)
     if RANK == 0:
         say_what(args, model, val_batches, constant, skeleton, genders)
+    options = recipe.network | {'resolution': args.resolution, 'rendered': not args.train,
+                                'vertices': len(bodies['neutral']['v_template'])}
+    kept = {'options': options, 'mean_pose': constant}
     history = state['history'] if state else []
     with closing(batches):
         for row, parts in fit(model, batches, skeleton, recipe, state,
@@ -137,13 +158,11 @@ def train(args: argparse.Namespace, state: dict | None) -> None:
             row |= validate(model, val_batches, skeleton, device, args.resolution, genders)
             history.append([row[column] for column in COLUMNS])
             if RANK == 0:
-                save_state(args, parts, history)
+                save_state(args, parts, history, kept=kept)
+                write_history(args.plots, history)
                 print_row(row, args.epochs, N_RANKS * batches.n_batches * batches.batch_size)
     if RANK == 0:
-        options = recipe.network | {'resolution': args.resolution, 'rendered': not args.train,
-                                    'vertices': len(bodies['neutral']['v_template'])}
-        finish(args, {'options': options, 'mean_pose': constant, 'weights': model.state_dict()},
-               history)
+        finish(args, kept | {'weights': model.state_dict()})
 
 
 def say_what(args, model, val_batches, constant, skeleton, genders) -> None:
@@ -155,8 +174,8 @@ def say_what(args, model, val_batches, constant, skeleton, genders) -> None:
         print(skeleton.missing())
     n_parameters = sum(weights.numel() for weights in model.parameters())
     print(f'data: {what}; {len(truth):,} other people to validate\n'
-          f'model: {args.size}, {n_parameters:,} parameters, on {device.type}, products in '
-          f'{args.precision}')
+          f'model: {args.kind}, {args.size}, {n_parameters:,} parameters, on {device.type}, '
+          f'products in {args.precision}')
     if constant is not None:
         known = {'found': constant.expand_as(truth), 'true': truth}
         error = 1000 * cal_mpjpe(*complete(known))
@@ -176,27 +195,40 @@ def print_row(row: dict, epochs: int, n_images: int) -> None:
           f'{left!s:>9}', flush=True)
 
 
-def finish(args: argparse.Namespace, weights: dict, history: list) -> None:
-    """Write weights and history, and remove the state."""
+def write_history(folder: Path, history: list) -> None:
+    """Write the history as numbers and as a chart, to watch a training by."""
     from pare.plots import draw_history  # imported late: matplotlib takes half a second
 
+    write_csv(folder / 'history.csv', COLUMNS, history)
+    draw_history(dict(zip(COLUMNS, zip(*history))), folder / 'history.png')
+
+
+def finish(args: argparse.Namespace, weights: dict) -> None:
+    """Write the weights, and remove the state."""
     save_tensors(args.out, weights)
-    write_csv(args.plots / 'history.csv', COLUMNS, history)
-    draw_history(dict(zip(COLUMNS, zip(*history))), args.plots / 'history.png')
     state_path(args.out).unlink(missing_ok=True)
     photos = ' --data SET.npz --images FOLDER' + f' --body {args.body}' * bool(args.body)
-    print(f'\nwrote {args.out}, and charts to {args.plots}; its score: python -m pare.eval '
+    print(f'\nwrote {args.out}; charts are in {args.plots}; its score: python -m pare.eval '
           f'{args.out}' + photos * bool(args.train))
 
 
 # ---- the command line ---------------------------------------------------------------------------
+
+def refuse_fewer_epochs(args: argparse.Namespace, state: dict | None) -> None:
+    """Raise ValueError if a resumed training has finished more epochs than it should have."""
+    finished = len(state['history']) if state else 0
+    if args.epochs < finished:
+        raise ValueError(f'--epochs: found {args.epochs}, expected at least the {finished} that '
+                         f'{state_path(args.out)} has finished')
+
 
 def main(argv=None) -> None:
     """Train as the command line says."""
     parser, argv = make_parser(), sys.argv[1:] if argv is None else list(argv)
     out = parser.parse_args(argv).out
     with exit_status(parser, interrupted=lambda: what_is_left(out, '-m pare.training')):
-        args, state = parse(parser, argv, fill_in_defaults)
+        args, state = parse(parser, argv, fill_in_defaults, may_change=('epochs',))
+        refuse_fewer_epochs(args, state)
         if N_RANKS > 1:
             if torch.cuda.is_available():
                 torch.cuda.set_device(int(os.environ['LOCAL_RANK']))

@@ -68,16 +68,15 @@ def draw_attention(image: np.ndarray, attention: np.ndarray, path) -> None:
     save_figure(figure, path)
 
 
-def draw_visible(errors: dict, path) -> None:
-    """Draw the error over the visible share of the body: `errors` maps a label to shares, means
-    and their errors (G,) of groups of people. Groups with the same share are joined."""
+def draw_visible(shares, means, spreads, counts, path) -> None:
+    """Draw the error over the visible share of the body: shares, means, standard errors and numbers
+    (G,) of groups of people."""
     figure = new_figure(6, 3.4)
     ax = figure.subplots()
-    for (label, values), colour in zip(errors.items(), (BLUE, ORANGE, GREEN)):
-        distinct, group = np.unique(values[0].round(2), return_inverse=True)
-        _, means, spread = (np.array([part[group == number].mean()
-                                      for number in range(len(distinct))]) for part in values)
-        ax.errorbar(distinct, means, spread, color=colour, marker='o', capsize=3, label=label)
+    ax.errorbar(shares, means, spreads, color=BLUE, marker='o', capsize=3,
+                label='mean and standard error, number of people')
+    for share, mean, count in zip(shares, means, counts):
+        ax.annotate(f'{count:.0f}', (share, mean), (6, 4), textcoords='offset points', fontsize=8)
     ax.legend(frameon=False)
     tidy(ax, 'error of people who are partly hidden', 'visible share of the body', 'MPJPE (mm)')
     save_figure(figure, path)

@@ -3,6 +3,7 @@ from concurrent.futures import Future
 from contextlib import redirect_stdout
 from functools import cache
 from io import StringIO
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -15,9 +16,9 @@ from pare.people import render_people
 
 @pytest.fixture(scope='session')
 def people(tmp_path_factory):
-    """A file of 40 rendered people."""
+    """A file of 20 rendered people."""
     path = tmp_path_factory.mktemp('people') / 'people.npz'
-    write_npz(path, render_people(40, 64, seed=0))
+    write_npz(path, render_people(20, 64, seed=0))
     return path
 
 
@@ -40,14 +41,14 @@ once = cache(render_people)  # the same people in many tests
 
 
 def make_small(patch) -> None:
-    """Few people, each shown once, few bodies without images, and no other process."""
-    patch.setattr(rendering, 'PASSES', 1)
-    patch.setattr(rendering, 'render_people', once)
-    patch.setattr(rendering, 'ProcessPoolExecutor', AtOnce)
-    patch.setattr(batches, 'N_VAL', 40)
-    patch.setattr(batches, 'N_MEAN', 500)
-    patch.setattr(training, 'N_SKELETONS', 16)
-    patch.setattr(scoring, 'N_TEST', 40)
+    """Few people, each shown once, few bodies without images, no other process, no charts."""
+    for module, name, value in (
+            (rendering, 'PASSES', 1), (rendering, 'render_people', once),
+            (rendering, 'ProcessPoolExecutor', AtOnce), (batches, 'N_VAL', 20),
+            (batches, 'N_MEAN', 500), (training, 'N_SKELETONS', 16), (scoring, 'N_TEST', 20)):
+        patch.setattr(module, name, value)
+    for module in ('common.charts', 'pare.plots'):
+        patch.setattr(f'{module}.save_figure', lambda figure, path: Path(path).touch())
 
 
 @pytest.fixture

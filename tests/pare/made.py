@@ -1,25 +1,28 @@
 """Small files as a user has them, in the true keys and types, and what they are made of."""
 import pickle
 import sys
+from contextlib import contextmanager
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, default_collate
 
 from pare import training
-from pare.body import FACE, Skeleton, axis_angle_to_matrix
+from pare.body import FACE, Skeleton, axis_angle_to_matrix, fit_camera
 from pare.losses import losses
 from pare.metrics import validate
 from pare.model import build
 from pare.people import rendered_samples
+from pare.ranks import from_first
 from pare.spin import FEET
 from pare.standin import make_body
 
 ARRAYS = {key: array.astype(np.int64 if array.dtype.kind in 'ui' else np.float32)
           for key, array in make_body().items()}
-TINY = ('--people', '100', '--epochs', '2', '--batch-size', '32', '--device', 'cpu',
-        '--precision', 'float32')
+TINY = ('--people', '100', '--epochs', '2', '--batch-size', '32', '--resolution', '32', '--device',
+        'cpu', '--precision', 'float32')
 EYE = torch.eye(3).expand(1, 24, 3, 3)
 
 
@@ -33,16 +36,45 @@ def bare(arrays=ARRAYS) -> dict:
     return {key: array for key, array in arrays.items() if 'J_regressor_' not in key}
 
 
+def rendered_batch(n: int, size: int = 64, seed: int = 5) -> dict:
+    """Rendered people as a batch."""
+    return default_collate(rendered_samples(n, size, seed)[0])
+
+
+def truth_of(batch, **changes) -> dict:
+    """What a perfect network finds: the true bodies, and cameras that see their keypoints."""
+    points = Skeleton(ARRAYS)(batch['betas'], batch['rotations']).keypoints
+    places, sure = batch['keypoints'].split((2, 1), dim=2)
+    return {'betas': batch['betas'], 'rotations': batch['rotations'],
+            'camera': fit_camera(points, places, sure[..., 0])} | changes
+
+
+@contextmanager
+def refused(message: str):
+    """The block must raise a ValueError of one short line that matches."""
+    with pytest.raises(ValueError, match=message) as error:
+        yield
+    assert '\n' not in str(error.value) and len(str(error.value)) < 700
+
+
+def share(folder) -> None:
+    """Save the gradients and scores of one of two processes, each of which has its share."""
+    torch.distributed.init_process_group()
+    assert from_first(lambda: training.RANK) == 0
+    torch.save((gradients(), scores()), folder / f'{training.RANK}.pt')
+    torch.distributed.destroy_process_group()
+
+
 def gradients() -> list:
-    """Of a batch, once more without part loss as after --part-epochs; each process has its share.
+    """Of a batch, once more without part loss as after --part-epochs.
 
     Batch norm is as in evaluation, since it sees only its share.
     """
     torch.manual_seed(0)
     model = build('pare', 'small').eval()
     learner = training.distributed(model)
-    batch = torch.utils.data.default_collate(
-        rendered_samples(8, 64, 0)[0][training.RANK::training.N_RANKS])
+    batch = {key: value[training.RANK::training.N_RANKS]
+             for key, value in rendered_batch(8, 32).items()}
     for weight_of_parts in (1., 0.):
         model.zero_grad()
         terms = losses(learner(batch['image'], batch['gain']), batch, Skeleton(ARRAYS), False)
@@ -52,11 +84,11 @@ def gradients() -> list:
 
 
 def scores() -> dict:
-    """Of a network without training; each process has its share of the people."""
+    """Of a network without training."""
     torch.manual_seed(0)
-    batches = DataLoader(rendered_samples(9, 64, 0)[0], 4,
+    batches = DataLoader(rendered_samples(9, 32, 0)[0], 4,
                          sampler=range(training.RANK, 9, training.N_RANKS))
-    return validate(build('pare', 'small'), batches, Skeleton(ARRAYS), torch.device('cpu'), 64)
+    return validate(build('pare', 'small'), batches, Skeleton(ARRAYS), torch.device('cpu'), 32)
 
 
 class Ch:
@@ -70,15 +102,11 @@ class Select(Ch):
     pass
 
 
-class MatVecMult(Ch):
-    pass
-
-
 class csc_matrix(Ch):
     pass
 
 
-CLASSES = {Ch: 'chumpy.ch', Select: 'chumpy.reordering', MatVecMult: 'chumpy.ch_ops',
+CLASSES = {Ch: 'chumpy.ch', Select: 'chumpy.reordering',
            csc_matrix: 'scipy.sparse.csc'}
 
 
@@ -123,7 +151,7 @@ def smpl_parts(arrays=ARRAYS) -> dict:
         'J_regressor': csc_matrix(_shape=regressor.shape, data=regressor[rows, columns],
                                   indices=rows, format='csc',
                                   indptr=np.searchsorted(columns, np.arange(n + 1))),
-        'J': MatVecMult(mtx=None, vec=template), 'f': arrays['f'].astype(np.uint32),
+        'f': arrays['f'].astype(np.uint32),
         'kintree_table': arrays['kintree_table'].astype(np.uint32)}
 
 

@@ -2,15 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from made import annotations, pickle_as_field, sequence
+from made import annotations, pickle_as_field, refused, sequence
 from pare import files
 from pare.body import KEYPOINTS, axis_angle_to_matrix
 from pare.files import convert_3dpw, load_annotations, load_fits
-
-
-def one_line(error) -> bool:
-    text = str(error.value)
-    return '\n' not in text and len(text) < 700
 
 
 # ---- annotations --------------------------------------------------------------------------------
@@ -32,27 +27,19 @@ def test_annotations_are_numbers_and_names(tmp_path):
 
 @pytest.mark.parametrize('changes, message', (
     ({'center': None}, 'key center is missing'), ({'imgname': None}, 'key imgname is missing'),
-    ({'imgname': np.array([])}, 'key imgname is missing or empty'),
     ({'scale': np.ones(2)}, r'key scale: found shape \(2,\), expected \(3\)'),
-    ({'scale': np.array([1, 0, 1.])}, 'key scale: found 0 in row 1, expected a side of the box'),
-    ({'scale': np.array([1, 1, -1.])}, 'key scale: found -1 in row 2'),
     ({'scale': np.array([1, 1e30, 1])}, 'key scale: found 1e.30 in row 1, .* 0.005 to 500'),
-    ({'center': np.float32(3)}, 'key center is missing or empty'),
-    ({'center': np.array([[1, 1], [np.nan, 1], [1, 1]])}, 'key center: found NaN or inf'),
     ({'pose': np.full((3, 72), 1e300)}, 'key pose: found NaN or infinity in 3 of 3 rows'),
-    ({'pose': np.full((3, 72), '1')}, 'key pose: found <U1, expected numbers'),
     ({'pose': np.full((3, 72), None)}, 'key pose: .*bject'),
     ({'shape': None}, 'found only one of pose and shape'),
     ({'part': -np.ones((3, 24, 3))}, 'key part: found -1 in row 0, expected no confidence below 0'),
     ({'S': np.ones((3, 17, 4))}, 'key S: found the 17 joints of Human3.6M'),
-    ({'part': np.ones((3, 17, 3))}, 'key part: found the 17 joints of Human3.6M'),
     ({'S': np.ones((3, 49, 4))}, r'key S: found shape \(3, 49, 4\), expected \(3, 24, 4\)'),
     ({'gender': ['m', 'f', 'x\ny']}, 'key gender: found x y, expected m, f or neutral'),
     ({'gender': ['m', 'f']}, r'key gender: found shape \(2,\), expected 3 rows')))
 def test_wrong_annotations_are_named(tmp_path, changes, message):
-    with pytest.raises(ValueError, match=f'set.npz: .*{message}|set.npz: {message}') as error:
+    with refused(f'set.npz: {message}'):
         load_annotations(annotations(tmp_path, **changes))
-    assert one_line(error)
 
 
 def test_fits_stand_where_there_is_no_truth(tmp_path):
@@ -62,44 +49,35 @@ def test_fits_stand_where_there_is_no_truth(tmp_path):
     np.save(tmp_path / 'static.npy', np.concatenate([pose, shape], axis=1))
     np.savez(tmp_path / 'final.npz', pose=pose, betas=shape, valid_fit=[False, True, True])
     np.savez(tmp_path / 'mview.npz', pose=pose, shape=shape, has_smpl=np.array([1., 1, 0]))
-    kept = np.where(np.arange(3)[:, None] == 1, 0, shape)  # and 0 if the pose is unknown
-    bare = annotations(tmp_path, pose=None, shape=None, has_smpl=None)
+    kept = np.where(np.arange(3)[:, None] == 1, 0, shape)
     for name, valid in (('static.npy', [1, 1, 1]), ('final.npz', [0, 1, 1]),
                         ('mview.npz', [1, 1, 0])):
-        found = load_annotations(bare, tmp_path / name)
+        path = annotations(tmp_path, pose=None, shape=None, has_smpl=None)
+        found = load_annotations(path, tmp_path / name)
         np.testing.assert_allclose(found['pose'], pose, rtol=1e-6)
         np.testing.assert_allclose(found['shape'], np.array(valid)[:, None] * kept, rtol=1e-6)
         assert found['has_smpl'].tolist() == valid
-    (tmp_path / 'some').mkdir()
-    path = annotations(tmp_path / 'some')  # with the truth of the first two
-    truth = load_annotations(path)
-    for name, valid in (('final.npz', [1, 1, 1]), ('mview.npz', [1, 1, 0])):
-        found = load_annotations(path, tmp_path / name)
-        np.testing.assert_array_equal(found['pose'][:2], truth['pose'][:2])
-        np.testing.assert_array_equal(found['shape'][:2], truth['shape'][:2])
+        path = annotations(tmp_path)  # with the truth of the first two
+        truth, found = load_annotations(path), load_annotations(path, tmp_path / name)
+        for key in ('pose', 'shape'):
+            np.testing.assert_array_equal(found[key][:2], truth[key][:2])
         np.testing.assert_allclose(found['pose'][2], pose[2], rtol=1e-6)
-        assert found['has_smpl'].tolist() == valid
+        assert found['has_smpl'].tolist() == [True, True, valid[2]]
 
 
 def test_wrong_fits_are_named(tmp_path):
-    one, other = tmp_path / 'fits.npy', tmp_path / 'fits.npz'
-    pose, shape = np.zeros((3, 72)), np.zeros((3, 10))
+    path, pose, shape = tmp_path / 'fits.npz', np.zeros((3, 72)), np.zeros((3, 10))
     for arrays, message in (
             ({'pose': pose, 'shape': shape}, 'key has_smpl is missing, expected pose, betas'),
             ({'pose': pose, 'betas': shape}, 'key valid_fit is missing'),
             ({'pose': pose, 'betas': shape[:2], 'valid_fit': np.ones(3)},
              r'key betas: found shape \(2, 10\), expected \(3, 10\)')):
-        np.savez(other, **arrays)
-        with pytest.raises(ValueError, match=f'fits.npz: {message}'):
-            load_fits(other, 3)
-    np.save(one, np.zeros((2, 82)))
-    with pytest.raises(ValueError, match=r'fits.npy: found shape \(2, 82\), expected \(3, 82\)'):
-        load_fits(one, 3)
-    for content in (b'no array', b'', b'\x93NUMPY\x01\x00\xff\xff{'):
-        one.write_bytes(content)
-        with pytest.raises(ValueError, match='fits.npy: found') as error:
-            load_fits(one, 3)
-        assert one_line(error)
+        np.savez(path, **arrays)
+        with refused(f'fits.npz: {message}'):
+            load_fits(path, 3)
+    np.save(tmp_path / 'fits.npy', np.zeros((2, 82)))
+    with refused(r'fits.npy: found shape \(2, 82\), expected \(3, 82\)'):
+        load_fits(tmp_path / 'fits.npy', 3)
 
 
 # ---- 3DPW ---------------------------------------------------------------------------------------
@@ -138,28 +116,21 @@ def test_sequences_of_3dpw_are_converted(tmp_path, names, capsys):
 
 @pytest.mark.parametrize('changes, message', (
     ({'cam_poses': None}, 'key cam_poses is missing'),
-    ({'poses2d': None}, 'key poses2d is missing'),
     ({'cam_poses': np.zeros((4, 3, 4))}, r'key cam_poses: found shape \(4, 3, 4\)'),
     ({'poses': [np.zeros((4, 72)), np.zeros((3, 72))]}, r'key poses: found shape \(3, 72\)'),
-    ({'poses': np.zeros((2, 4, 72))[:, :, :1].tolist()}, r'key poses: found shape \(4, 1\)'),
     ({'betas': [np.zeros(10)]}, 'key betas: found no list of 2, expected an entry for each person'),
-    ({'betas': 7}, 'key betas: found no list of 2'), ({'poses': 7}, 'key poses'),
+    ({'poses': 7}, 'key poses'),
     ({'betas': [np.zeros(4), np.zeros(10)]}, r'key betas: found 4 numbers, expected 10 or more'),
     ({'genders': ['m', 'alien']}, 'key genders: found alien, expected m or f'),
     ({'poses2d': [np.full((4, 3, 18), np.nan)] * 2}, 'key poses2d: found NaN'),
-    ({'campose_valid': [np.zeros(4)] * 2}, 'found no frame with a valid camera'),
     ({key: [] for key in files.PEOPLE}, 'found no frame with a valid camera')))
 def test_wrong_sequences_are_named(tmp_path, changes, message):
-    with pytest.raises(ValueError, match=f'^{tmp_path}.*: {message}') as error:
+    with refused(f'^{tmp_path}.*: {message}'):
         convert_3dpw(write_sequence(tmp_path, changes))
-    assert one_line(error)
 
 
 def test_mistakes_are_said_in_a_line(tmp_path, fails):
-    assert 'required: source, out' in fails(files.main)
     assert f'{tmp_path}: found no .pkl' in fails(files.main, str(tmp_path), 'a')
     sequence = write_sequence(tmp_path) / 'walk_00.pkl'
-    before = sequence.read_bytes()
     assert 'the input walk_00.pkl' in fails(files.main, str(tmp_path), str(sequence))
-    assert sequence.read_bytes() == before
     assert 'none/a.npz' in fails(files.main, str(tmp_path), f'{tmp_path}/none/a.npz')

@@ -1,17 +1,14 @@
-from argparse import Namespace
-
 import pytest
 import torch
 from torch import nn
 
-from made import ARRAYS, random_pose
-from pare.body import H36M, PARENTS, Skeleton, project, relative_rotations
-from pare.model import (SIZES, Branch, PartMLPs, Plain, build, grid, load_backbone, load_model,
-                        mirrored_output, pool)
+from made import ARRAYS, random_pose, refused
+from pare.body import H36M, Skeleton, project
+from pare.model import (SIZES, PartMLPs, Plain, build, load_backbone, load_model, mirrored_output,
+                        pool)
 from pare.resnet import ResNet
 
 CPU = torch.device('cpu')
-UPRIGHT = torch.diag(torch.tensor([1., -1, -1]))
 
 
 # ---- sizes and weights --------------------------------------------------------------------------
@@ -57,107 +54,41 @@ def test_the_sizes_are_those_of_the_paper():
     assert count(build('pare', 'small')) == 1_430_358  # of the weights that are shipped
 
 
-@pytest.mark.parametrize('depth, sizes', ((50, (56, 28, 14, 7)), (18, (56, 28, 14, 7))))
-def test_each_stage_is_half_as_wide(depth, sizes):
-    stages = ResNet(depth, 4).eval()(torch.zeros(1, 3, 224, 224))
-    assert tuple(stage.shape[2] for stage in stages) == sizes
-    fine = ResNet(18, 4, fine=True).eval()(torch.zeros(1, 3, 64, 64))
-    assert [stage.shape[2] for stage in fine] == [32, 16, 8, 4]
-
-
-@pytest.mark.parametrize('wrap', (
-    lambda state: state | {'fc.weight': torch.zeros(1000, 512), 'fc.bias': torch.zeros(1000)},
-    lambda state: {f'module.{name}': value for name, value in state.items()},
-    lambda state: {'state_dict': {f'backbone.{name}': value for name, value in state.items()}},
-    lambda state: {'teacher': state, 'args': Namespace(arch='resnet')},
-    lambda state: {'model': state | {'fc1.weight': torch.zeros(3, 3), 'decpose.bias': torch.ones(4)
-                                     }}))
-def test_weights_of_a_backbone_are_found_in_any_wrapping(wrap, tmp_path, capsys):
-    one, two = ResNet(18, 4), nn.Module()
-    two.backbone = ResNet(18, 4)
-    torch.save(wrap(one.state_dict()), tmp_path / 'weights.pth')
-    load_backbone(two, tmp_path / 'weights.pth')
-    assert '0 weights of the backbone missing' in capsys.readouterr().out
-    image = torch.randn(1, 3, 64, 64)
-    for found, expected in zip(one.eval()(image), two.backbone.eval()(image)):
-        assert torch.equal(found, expected)
-
-
 def test_weights_of_another_network_are_refused(tmp_path):
     model, path = nn.Module(), tmp_path / 'weights.pth'
-    deeper = ResNet(18, 4).state_dict() | {'layer3.2.conv1.weight': torch.zeros(16, 16, 3, 3)}
+    right = ResNet(18, 4).state_dict()
     for backbone, state, message in (
             (ResNet(18, 4), ResNet(18, 8).state_dict(), 'conv1.weight'),
-            (ResNet(18, 4), ResNet(18, 4).state_dict() | {'bn1.bias': torch.full((4,), torch.nan)},
+            (ResNet(18, 4), right | {'bn1.bias': torch.full((4,), torch.nan)},
              'bn1.bias: found numbers that are not finite'),
-            (ResNet(18, 4), deeper, 'layer3.2.conv1.weight: found a ResNet of more layers'),
-            (ResNet(50), zeros(resnet(23)), 'found a ResNet of more layers'),
-            (ResNet(18, 4), {'layers.weight': torch.zeros(1)}, 'found no weights of a ResNet')):
+            (ResNet(50), zeros(resnet(23)), 'found a ResNet of more layers')):
         torch.save(state, path)
         model.backbone = backbone
         with pytest.raises(ValueError, match=f'{path}: (?s:.*){message}'):
             load_backbone(model, path)
 
 
-def test_what_is_no_checkpoint_is_named(tmp_path):
-    path = tmp_path / 'model'
-    with pytest.raises(OSError, match=f'{path}: No such file'):
-        load_model(path, CPU)
-    options = {'kind': 'mlp', 'size': 'small', 'shared': False, 'placed': False}
-    for content, named in (
-            (None, ''), ([1], ''), ({'first.weight': torch.zeros(1)}, 'options'),
-            ({'options': options, 'mean_pose': None, 'weights': {}}, 'Missing')):
+@pytest.mark.parametrize('kind', ({'kind': 'mlp', 'placed': True, 'shared': False},
+                                  {'kind': 'pare', 'placed': False, 'shared': True}))
+def test_weights_come_back_as_they_were_saved_or_are_refused(tmp_path, kind):
+    path, kind = tmp_path / 'model', kind | {'size': 'small'}
+    model, kept = build(**kind).eval(), {'options': kind | {'resolution': 64}, 'mean_pose': None}
+    weights = model.state_dict()
+    torch.save(kept | {'weights': weights}, path)
+    again, found = load_model(path, CPU)
+    image = torch.randint(256, (1, 3, 64, 64), dtype=torch.uint8)
+    assert not again.training and found == kept
+    assert torch.equal(again(image)['rotations'], model(image)['rotations'])
+    nan = weights | {'backbone.bn1.weight': weights['backbone.bn1.weight'] * torch.nan}
+    for content, message in (
+            ([1], ''), ({'first.weight': torch.zeros(1)}, 'options'), ({'parts': {}}, 'kept'),
+            (kept | {'weights': {}}, 'Missing'), (kept | {'weights': nan}, 'not finite')):
         torch.save(content, path)
-        if content is None:
-            path.write_bytes(b'nothing')
-        with pytest.raises(ValueError, match=f'{path}: .*{named}.*weights of pare.training'):
+        with refused(f'{path}: .*{message}.*weights of pare.training'):
             load_model(path, CPU)
 
 
-def test_weights_come_back_as_they_were_saved(tmp_path):
-    kind = {'kind': 'pare', 'size': 'small', 'placed': False, 'shared': True}
-    model, options = build(**kind).eval(), kind | {'resolution': 64, 'rendered': True}
-    torch.save({'options': options, 'mean_pose': None, 'weights': model.state_dict()},
-               tmp_path / 'model')
-    again, kept = load_model(tmp_path / 'model', CPU)
-    image = torch.randint(256, (1, 3, 64, 64), dtype=torch.uint8)
-    assert not again.training and kept == {'options': options, 'mean_pose': None}
-    assert torch.equal(again(image)['rotations'], model(image)['rotations'])
-
-
-def test_weights_that_are_not_finite_are_refused(tmp_path):
-    options = {'kind': 'mlp', 'size': 'small', 'placed': True, 'shared': False}
-    weights = build(**options).state_dict()
-    weights['backbone.bn1.weight'] *= torch.nan
-    torch.save({'options': options, 'mean_pose': None, 'weights': weights}, tmp_path / 'model')
-    with pytest.raises(ValueError, match='model: .*not finite'):
-        load_model(tmp_path / 'model', CPU)
-
-
 # ---- what is computed ---------------------------------------------------------------------------
-
-@pytest.mark.parametrize('options', (('mlp', 'small'), ('pare', 'small'),
-                                     ('pare', 'small', False, True)))
-def test_an_untrained_regressor_begins_upright(options):
-    torch.manual_seed(0)
-    model = build(*options).eval()
-    found = model(torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8))
-    expected = torch.eye(3).repeat(2, 24, 1, 1)
-    expected[:, 0] = UPRIGHT
-    torch.testing.assert_close(found['rotations'], expected, atol=.4, rtol=0)
-    torch.testing.assert_close(found['camera'], torch.tensor([[.9, 0, 0]] * 2), atol=.2, rtol=0)
-    if options[0] == 'pare':
-        torch.testing.assert_close(found['attention'].sum(dim=(2, 3)), torch.ones(2, 24))
-        assert found['parts'].shape == (2, 25, 32, 32) and found['places'].shape == (2, 24, 2)
-
-
-def test_relative_rotations_undo_the_tree():
-    _, rotations = random_pose(3)
-    world = [rotations[:, 0]]
-    for joint in range(1, 24):
-        world.append(world[PARENTS[joint]] @ rotations[:, joint])
-    torch.testing.assert_close(relative_rotations(torch.stack(world, dim=1)), rotations)
-
 
 @pytest.mark.parametrize('shared', (False, True))
 def test_the_mlps_are_one_for_each_part_or_one_for_all(shared):
@@ -174,66 +105,35 @@ def test_the_mlps_are_one_for_each_part_or_one_for_all(shared):
     assert count(mlps) == (1 if shared else 24) * (5 * 7 + 7 + 7 * 3 + 3)
 
 
-def test_features_come_from_where_the_attention_is():
+@pytest.mark.parametrize('every', (1, 2))
+def test_features_are_means_weighted_by_the_attention(every):
+    """Each cell of coarse features is that of four of the attention."""
     torch.manual_seed(0)
-    features, attention = torch.randn(2, 6, 8, 8), torch.zeros(2, 24, 8, 8)
-    attention[:, :, 3, 5] = 1
-    torch.testing.assert_close(pool(features, attention), features[:, None, :, 3, 5].expand(
-        2, 24, 6))
+    features = torch.randn(2, 6, 8, 8)[..., ::every, ::every]
     attention = torch.rand(2, 24, 8, 8).flatten(2).softmax(dim=2).view(2, 24, 8, 8)
-    expected = torch.einsum('bjhw,bchw->bjc', attention, features)
+    expected = torch.einsum('bjhw,bchw->bjc', attention, features.repeat_interleave(
+        every, 2).repeat_interleave(every, 3))
     torch.testing.assert_close(pool(features, attention), expected)
-    coarse = features[..., ::2, ::2]  # each cell is that of four of the attention
-    expected = torch.einsum('bjhw,bchw->bjc', attention,
-                            coarse.repeat_interleave(2, 2).repeat_interleave(2, 3))
-    torch.testing.assert_close(pool(coarse, attention), expected)
 
 
 @pytest.mark.parametrize('placed', (False, True))
 def test_places_are_where_the_attention_is(placed):
-    """A network whose 2D branch is sure of one pixel, and whose own pose hears of it."""
-    model = build('pare', 'small', placed).eval()
-    maps = torch.full((1, 24 if placed else 25, 32, 32), -50.)
+    """A network whose 2D branch is sure of one pixel; the MLPs hear of all places or of their own.
+    """
+    model, heard = build('pare', 'small', placed).eval(), []
+    layer = model.joints if placed else model.parts
+    layer.weight.data.zero_()
+    maps = torch.full((1, layer.out_channels, 32, 32), -50.)
     maps[0, 4 if placed else 5, 3, 12] = 50.  # joint 4
-    given, heard = nn.Module(), []
-    given.forward = lambda *_: maps
-    if placed:
-        model.joints = given
-    else:
-        given.in_channels, model.parts = 32, given
-    model.pose.register_forward_pre_hook(lambda _, args: heard.append(args[0]))
+    layer.register_forward_hook(lambda *_: maps)
+    model.pose.register_forward_pre_hook(lambda _, args: heard.append(args[0][0, :, 32:]))
     found = model.look(torch.rand(1, 3, 64, 64))
-    place = torch.tensor([12.5 / 16 - 1, 3.5 / 16 - 1])
-    torch.testing.assert_close(found['places'][0, 4], place)
-    torch.testing.assert_close(found['places'][0, 0], torch.zeros(2), atol=1e-6, rtol=0)  # even
+    places = torch.zeros(24, 2)  # an even map's
+    places[4] = torch.tensor([12.5 / 16 - 1, 3.5 / 16 - 1])
+    torch.testing.assert_close(found['places'][0], places, atol=1e-6, rtol=0)
     assert found['attention'][0, 4, 3, 12] > .999
-    if placed:  # all parts hear of all places
-        assert heard[0].shape[2] == 32 + 48
-        assert all(torch.equal(part[-48:].view(24, 2), found['places'][0]) for part in heard[0][0])
-    else:
-        torch.testing.assert_close(heard[0][0, :, 32:], found['places'][0])
-
-
-def test_the_grid_counts_along_rows_and_ends_inside_the_crop():
-    found = grid(torch.zeros(1, 1, 2, 4))
-    assert found.tolist() == [[x, y] for y in (-.5, .5) for x in (-.75, -.25, .25, .75)]
-
-
-def test_a_branch_with_skips_is_as_sharp_as_its_stages():
-    """A pixel of an early stage changes few pixels of the maps, one of the last stage many."""
-    torch.manual_seed(0)
-    branch = Branch([4, 8, 16, 32], 6, 3, skips=True).eval()
-    stages = [torch.randn(1, 4 << stage, 32 >> stage, 32 >> stage) for stage in range(4)]
-    before = branch(stages)
-    assert before.shape == (1, 6, 32, 32)
-    extents = []
-    for stage in (0, 3):
-        moved = [value.clone() for value in stages]
-        moved[stage][0, :, 1, 1] += 1
-        extents.append(((branch(moved) - before).abs() > 0).any(dim=1).sum().item())
-    assert extents[0] <= 9 < 50 < extents[1]
-    plain = Branch([4, 8, 16, 32], 6, 2, skips=False).eval()
-    assert plain(stages).shape == (1, 6, 16, 16)
+    expected = found['places'][0]
+    assert torch.equal(heard[0], expected.flatten().expand(24, 48) if placed else expected)
 
 
 def test_images_are_standardised_by_imagenet():
@@ -280,7 +180,5 @@ def test_what_is_found_in_a_mirror_is_mirrored(kind):
     for key in mirrored:
         torch.testing.assert_close(mirrored[key], expected[key], atol=1e-4, rtol=0)
         assert key == 'betas' or not torch.allclose(mirrored[key], found[key], atol=1e-4)
-    one, other = (model.look(model.standardise(each)) for each in (image, image.flip(3)))
-    for key in {'betas', 'parts'} & found.keys():
-        other[key] = mirrored_output(other)[key]
-        torch.testing.assert_close(found[key], (one[key] + other[key]) / 2)
+    both = [model.look(model.standardise(each))['betas'] for each in (image, image.flip(3))]
+    torch.testing.assert_close(found['betas'], (both[0] + both[1]) / 2)

@@ -1,20 +1,12 @@
 import os
-import pickle
-import struct
 
 import numpy as np
 import pytest
 
-from made import (ARRAYS, Ch, MatVecMult, Select, csc_matrix, grown, smpl_parts, smpl_pickle)
+from made import ARRAYS, Select, csc_matrix, grown, refused, smpl_parts, smpl_pickle
 from pare.body import FACE, Skeleton
-from pare.formats import read_npy, read_pickle
 from pare.smpl import SHAPES, files_of, load_bodies, load_body
 from pare.spin import FEET
-
-
-def one_line(error) -> bool:
-    text = str(error.value)
-    return '\n' not in text and len(text) < 700
 
 
 @pytest.mark.parametrize('protocol', (0, 1, 2, 4))
@@ -29,21 +21,6 @@ def test_smpl_files_are_read_without_their_packages(tmp_path, protocol):
     assert all(np.array_equal(again[key], found[key]) for key in found)
 
 
-def test_a_model_of_python_2(tmp_path):
-    """As written by cPickle: strings that do not say whether they are bytes, memo from 1."""
-    raw = pickle.dumps({'v_template': ARRAYS['v_template']}, protocol=2)
-    start, n = ARRAYS['v_template'].tobytes(), 12 * 1728
-    old = (b'\x80\x02}U\nv_templateq\x01cnumpy.core.multiarray\n_reconstruct\nq\x02cnumpy\n'
-           b'ndarray\nq\x03K\x00\x85U\x01bq\x04\x87R(K\x01M\xc0\x06K\x03\x86'
-           b'cnumpy\ndtype\nU\x02f4K\x00K\x01'
-           b'\x87R(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89T'
-           + struct.pack('<i', n) + start + b'tbs.')
-    for number, content in enumerate((raw, old)):
-        (tmp_path / f'{number}.pkl').write_bytes(content)
-        found = read_pickle(tmp_path / f'{number}.pkl')
-        np.testing.assert_array_equal(found['v_template'], ARRAYS['v_template'])
-
-
 def test_vertices_of_the_face_belong_to_a_body_of_smpl(tmp_path):
     np.savez(tmp_path / 'large.npz', **{key: grown()[key] for key in SHAPES})
     found = load_body(tmp_path / 'large.npz')
@@ -53,32 +30,19 @@ def test_vertices_of_the_face_belong_to_a_body_of_smpl(tmp_path):
     assert Skeleton(load_body(tmp_path / 'small.pkl')).known.sum() == 10
 
 
-def test_regressors_beside_a_model_are_found_and_turned_to_its_left(tmp_path):
-    path = smpl_pickle(tmp_path / 'a.pkl')
-    swapped = ARRAYS['J_regressor_h36m'][[0, 4, 5, 6, 1, 2, 3, *range(7, 17)]]
-    np.save(tmp_path / 'J_regressor_h36m.npy', swapped.astype(float))
-    np.save(tmp_path / 'J_regressor_extra.npy', ARRAYS['J_regressor_extra'])
-    found = load_body(path)
-    for key in ('J_regressor_h36m', 'J_regressor_extra'):
-        np.testing.assert_array_equal(found[key], ARRAYS[key])
-    np.save(tmp_path / 'J_regressor_h36m.npy', swapped[:, 1:])
-    with pytest.raises(ValueError, match=r'J_regressor_h36m.npy: found shape \(17, 1727\)'):
-        load_body(path)
-    (tmp_path / 'J_regressor_h36m.npy').write_bytes(b'nothing')
-    with pytest.raises(ValueError, match='J_regressor_h36m.npy: '):
-        load_body(path)
-
-
-def test_regressors_may_lie_above_a_model_and_be_named_otherwise(tmp_path):
+def test_regressors_beside_or_above_a_model_are_found_and_turned_to_its_left(tmp_path):
     (tmp_path / 'data/models/smpl').mkdir(parents=True)
-    path = smpl_pickle(tmp_path / 'data/models/smpl/a.pkl')
-    extra = tmp_path / 'data/J_regressor_extra.npy'
+    path, extra = tmp_path / 'data/models/smpl/a.pkl', tmp_path / 'data/J_regressor_extra.npy'
+    swapped = ARRAYS['J_regressor_h36m'][[0, 4, 5, 6, 1, 2, 3, *range(7, 17)]]
+    np.save(path.with_name('J_regressor_h36m_correct.npy'), swapped.astype(float))
     np.save(extra, ARRAYS['J_regressor_extra'])
-    np.save(path.with_name('J_regressor_h36m_correct.npy'), ARRAYS['J_regressor_h36m'])
-    found = load_body(path)
+    found = load_body(smpl_pickle(path))
     for key in ('J_regressor_h36m', 'J_regressor_extra'):
         np.testing.assert_array_equal(found[key], ARRAYS[key])
     assert {path, extra} <= set(files_of(path).values())
+    np.save(extra, ARRAYS['J_regressor_extra'][:, 1:])
+    with refused(r'J_regressor_extra.npy: found shape \(9, 1727\)'):
+        load_body(path)
     extra.rename(tmp_path / extra.name)
     assert 'J_regressor_extra' not in load_body(path)  # too far above
 
@@ -98,7 +62,7 @@ def test_regressors_of_the_neutral_body_serve_all(tmp_path):
 def test_other_models_are_named(tmp_path, name, n_vertices, n_joints):
     np.savez(tmp_path / 'a.npz', v_template=np.zeros((n_vertices, 3)),
              shapedirs=np.zeros((n_vertices, 3, 10)), kintree_table=np.zeros((2, n_joints), int))
-    with pytest.raises(ValueError, match=f'a.npz: found a model of {name}, expected SMPL'):
+    with refused(f'a.npz: found a model of {name}, expected SMPL'):
         load_body(tmp_path / 'a.npz')
 
 
@@ -114,37 +78,17 @@ def sparse(**changes):
 @pytest.mark.parametrize('changes, message', (
     ({'v_template': Evil()}, 'system is neither a numpy array nor a plain type'),
     ({'v_template': None}, 'key v_template is missing'),
-    ({'v_template': 'text'}, 'key v_template: found <U4'),
     ({'v_template': np.zeros((5, 2))}, r'key v_template: found shape \(5, 2\), expected \(any, 3'),
     ({'weights': np.zeros((5, 24))}, r'key weights: found shape \(5, 24\), expected \(1728, 24'),
-    ({'v_template': np.full((1728, 3), 1e300)}, 'key v_template: found NaN or infinity'),
     ({'posedirs': np.full((1728, 3, 207), np.nan)}, 'key posedirs: found NaN or infinity in 1728'),
-    ({'weights': np.zeros((1728, 24), complex)}, 'key weights: found complex'),
-    ({'weights': np.zeros((1728, 24), 'M8[s]')}, 'key weights: found .V8'),
-    ({'weights': np.array('x', object)}, 'key weights: found'),
     ({'f': np.zeros((5, 3))}, 'key f: found float64'),
     ({'f': np.full((5, 3), 1728)}, 'key f: found vertices 1728 to 1728, expected 0 to 1727'),
     ({'kintree_table': np.zeros((2, 24), int)}, 'found 12 shapes and another skeleton'),
-    ({'shapedirs': np.zeros((1728, 3, 4))}, 'found 4 shapes'),
-    ({'v_template': MatVecMult()}, 'key v_template: found'),
-    ({'v_template': Ch()}, 'key v_template: found'),
     ({'v_template': Select(a=1)}, 'key v_template: found'),
-    ({'shapedirs': Select(a=Ch(x=np.ones(3)), idxs=np.array([7]), preferred_shape=(1,))},
-     'key shapedirs: found'),
     (sparse(indptr=np.array([0, 4])), 'key J_regressor: found'),
     (sparse(indices=np.full(240, 99)), 'key J_regressor: found')))
 def test_wrong_bodies_are_named_and_run_nothing(tmp_path, monkeypatch, changes, message):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match=f'^a.pkl: .*{message}') as error:
+    with refused(f'^a.pkl: .*{message}'):
         load_body(smpl_pickle(tmp_path / 'a.pkl', **changes).relative_to(tmp_path))
-    assert one_line(error) and not (tmp_path / 'evil').exists()
-
-
-def test_what_is_no_body_is_named(tmp_path):
-    for content in (b'nothing', b'', pickle.dumps([1])):
-        (tmp_path / 'a.pkl').write_bytes(content)
-        with pytest.raises(ValueError, match='a.pkl: found'):
-            load_body(tmp_path / 'a.pkl')
-    for name in ('none.pkl', 'none.npz', 'none.npy'):
-        with pytest.raises(FileNotFoundError, match=f'{name}: No such file'):
-            read_npy(tmp_path / name) if name.endswith('npy') else load_body(tmp_path / name)
+    assert not (tmp_path / 'evil').exists()
