@@ -47,8 +47,8 @@ def load_tensors(path, expected: str):
     except Exception as error:  # torch.load may raise any exception on a malformed file
         whole = re.search(r'Unsupported global: GLOBAL (\S+)', str(error))
         if whole:
-            raise ValueError(f'{path}: found a pickled {whole[1]}, expected {expected}; save '
-                             f'model.state_dict() with torch.save') from error
+            raise ValueError(f'{path}: found a pickled object ({whole[1]}), expected {expected}; '
+                             f'save model.state_dict() with torch.save') from error
         raise ValueError(f'{path}: found no checkpoint of plain tensors, expected '
                          f'{expected}') from error
 

@@ -1,4 +1,4 @@
-"""What the tests share."""
+"""Fixtures and data that several test files share."""
 import os
 import shutil
 import subprocess
@@ -7,18 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-os.environ.setdefault('OMP_NUM_THREADS', '1')  # before torch: two threads wait for each other here
-os.environ['CUDA_VISIBLE_DEVICES'] = ''  # a GPU would have other last digits than the CPU
+os.environ.setdefault('OMP_NUM_THREADS', '1')  # before torch is imported; two threads are slower
+os.environ['CUDA_VISIBLE_DEVICES'] = ''  # the last digits of a GPU's results differ
 
 from common.files import save_pickle
 from common.people import sample
+from data import load
 
 ROOT = Path(__file__).parent.parent
 MOCAP = ROOT.parent / 'shared' / 'data' / 'mocap'
 SMALL = ('--device', 'cpu', '--n-blocks', '1', '--hidden-layer', '16', '--epochs', '3',
          '--batch-size', '32')  # a training of a moment
 
-# someone who faces the camera, so that left is where x grows, and waves with the left hand
+# pixels of a person who faces the camera and waves with the left hand; left is where x grows
 PERSON = {'nose': (960, 330), 'left ear': (990, 322), 'right ear': (930, 322),
           'left shoulder': (1015, 430), 'right shoulder': (905, 430), 'left elbow': (1070, 380),
           'right elbow': (890, 535), 'left wrist': (1075, 280), 'right wrist': (885, 630),
@@ -30,7 +31,8 @@ right ankle"""
 
 
 def person_of(names, confidence=.9):
-    """The person (K, 3) in the order of a format; points that are not needed lie elsewhere."""
+    """Return PERSON as points (K, 3) in the order of a format; a point without a place is at 7, 7.
+    """
     return np.array([(*PERSON.get(' '.join(name.split()), (7, 7)), confidence)
                      for name in names.split(',')])
 
@@ -41,7 +43,7 @@ def pytest_configure(config):
 
 @pytest.fixture
 def no_charts(monkeypatch):
-    """Make charts empty files: to draw them takes most of the time of many tests."""
+    """Write charts as empty files, because drawing would take most of the time of many tests."""
     monkeypatch.setattr('common.charts.save_figure', lambda figure, path: Path(path).touch())
 
 
@@ -67,18 +69,24 @@ def fails(capsys):
     return call
 
 
-@pytest.fixture
+@pytest.fixture(scope='session')
 def shipped():
-    """The weights of this repository; after a training of your own nothing is known of them."""
+    """The weights of this repository; skips if the user has trained his own."""
     if shutil.which('git') and subprocess.run(['git', 'status', '--porcelain', 'liftModel'],
                                               cwd=ROOT, capture_output=True).stdout:
         pytest.skip('liftModel is not the one of the repository')
     return ROOT / 'liftModel'
 
 
-@pytest.fixture
+@pytest.fixture(scope='session')
 def mocap():
-    """Motion capture in the format of the lab, if it is there."""
+    """The folder of motion capture in the format of the lab; skips if there is none."""
     if not MOCAP.exists():
         pytest.skip(f'no motion capture in {MOCAP}')
     return MOCAP
+
+
+@pytest.fixture(scope='session')
+def mocap_test(mocap):
+    """The test poses of the motion capture; do not change them."""
+    return load(mocap / 'data_test.pkl')

@@ -23,7 +23,7 @@ from training import reprojection_loss
 CPU = torch.device('cpu')
 
 
-def test_all_of_it_runs_small_and_goes_on_where_it_was(tmp_path, capsys, monkeypatch):
+def test_all_of_it_runs_small_and_goes_on_where_it_was(tmp_path, capsys, monkeypatch, shipped):
     for name, value in (('TURN', 3), ('NOISES', (0., .005)), ('WAYS', (WAYS[0], WAYS[1], WAYS[-2])),
                         ('QUESTIONS', {question: [
                             replace(variant, hidden_layer=variant.hidden_layer // 16)
@@ -32,7 +32,8 @@ def test_all_of_it_runs_small_and_goes_on_where_it_was(tmp_path, capsys, monkeyp
         monkeypatch.setattr(experiments, name, value)
     monkeypatch.setattr(charts, 'TURN', 3)
     monkeypatch.setattr(sys, 'argv', ['experiments', '--poses', '300', '--epochs', '1', '--seeds',
-                                      '0', '--plots', str(tmp_path)])
+                                      '0', '--weights', str(shipped), '--plots',
+                                      str(tmp_path)])
     experiments.main()
     assert capsys.readouterr().out.count('\n') == 8 + 6 + 4
     tables = {path.name: path.read_text() for path in tmp_path.glob('*.csv')}

@@ -1,116 +1,112 @@
-"""Frames of files: signs, distances, people upside down and mirrored; pairs of mistakes."""
-from itertools import combinations
-
+"""The axes of a file: signs, focal lengths, frames, people upside down or mirrored."""
 import numpy as np
 import pytest
 
-from common.axes import check_root, wrong_distance, wrong_people
+from common.axes import as_camera, check_root, find_focal, find_sign, wrong_people
 from common.camera import project
 from common.people import sample
 from common.skeleton import NORMAL, anatomy
-from common.views import DOWN, TWO_VIEWS, prepare_views
-from data import find_camera, load
+from common.views import prepare_views
+from data import find_camera
 
 PEOPLE = sample(400, seed=4)
-JOINTS = PEOPLE['joint_3d']
+JOINTS, ROT = PEOPLE['joint_3d'], PEOPLE['rot'].reshape(-1, 3, 3)
+FOCAL = np.float32([1.15, 1.15])
 
 
-def flipped(*signs):
-    return JOINTS * np.float32(signs)
+@pytest.mark.parametrize('sign', ((1, 1), (1, -1), (-1, 1), (-1, -1)))
+def test_signs_and_focal_lengths_are_found(sign):
+    focal = np.array((1.2, 1.4)) * sign
+    joints = {'joint_3d': JOINTS, 'joint_2d_1': project(JOINTS, focal)}
+    np.testing.assert_array_equal(find_sign(joints), sign)
+    for own in ((1.2, 1.4), (1200., 1400.)):  # in another unit; then it is fitted
+        found = find_focal(joints | {'focal_len_1': np.full((400, 2), own)})
+        np.testing.assert_allclose(found[7], focal, rtol=1e-4)
 
 
-def test_people_are_upright_and_have_a_left_and_a_right(mocap):
-    for joint_3d in (JOINTS, load(mocap / 'data_test.pkl')['joint_3d']):
-        assert anatomy(joint_3d) == NORMAL
-        assert anatomy(joint_3d * [-1, 1, 1]) == (True, False)
-        assert anatomy(joint_3d * [1, -1, 1]) == (False, False)
-        assert anatomy(joint_3d * [-1, -1, 1]) == (False, True)
-        assert anatomy(joint_3d[:, ::-1]) is None and anatomy(joint_3d[:20]) is None
+@pytest.mark.parametrize('joint_3d, words', (
+    (4500 * JOINTS, 'in another unit'),
+    (1000 * (JOINTS + [0, 0, 1]), 'about the root'),
+    (JOINTS * [1, 1, -1], 'multiply z by -1'),
+    (JOINTS * [1, -1, -1], 'multiply y and z by -1'),
+    (JOINTS * [-1, 1, -1], 'multiply x and z by -1')))
+def test_joints_in_another_frame_are_refused_with_the_likely_reason(joint_3d, words):
+    with pytest.raises(ValueError, match=f'key joint_3d: .*{words}'):
+        check_root(joint_3d)
 
 
-@pytest.mark.parametrize('signs, axes', (((1, 1, -1), 'z'), ((1, -1, -1), 'y and z'),
-                                         ((-1, 1, -1), 'x and z')))
-def test_what_the_message_says_about_a_frame_makes_it_right(signs, axes):
-    with pytest.raises(ValueError, match=f'multiply {axes} by -1'):
-        check_root(flipped(*signs))
-    assert anatomy(flipped(*signs) * np.float32(signs)) == NORMAL
+def test_a_root_among_the_joints_is_refused():
+    """It has no error, and would make the mean over joints smaller."""
+    root = np.tile(np.float32([0, 0, -1]), (400, 1, 1))
+    root[..., :2] += np.random.default_rng(0).normal(0, 1e-4, (400, 1, 2))
+    with pytest.raises(ValueError, match='joint 15 '):
+        check_root(np.concatenate([JOINTS, root], axis=1))
+
+
+# ---- upside down and mirrored -------------------------------------------------------------------
+
+def test_people_are_upright_and_have_a_left_and_a_right():
+    assert anatomy(JOINTS) == NORMAL
+    assert anatomy(JOINTS * [-1, 1, 1]) == (True, False)
+    assert anatomy(JOINTS * [1, -1, 1]) == (False, False)
+    assert anatomy(JOINTS * [-1, -1, 1]) == (False, True)
+    assert anatomy(JOINTS[:, ::-1]) is None and anatomy(JOINTS[:20]) is None
+
+
+def test_motion_capture_needs_no_change(mocap_test):
+    """Neither as 3D nor as two views."""
+    assert anatomy(mocap_test['joint_3d']) == NORMAL
+    np.testing.assert_array_equal(find_sign(mocap_test), (1, 1))
+    views, summary = prepare_views(mocap_test)
+    assert 'signs +1 +1' in summary
+    for joints in (find_camera(mocap_test)[0], views, find_camera(views)[0]):
+        assert len(joints['rot']) == len(mocap_test['rot'])
+    assert np.abs(views['triangulated'] - views['joint_3d']).max() < 1e-4
 
 
 @pytest.mark.parametrize('signs', ((-1, 1, 1), (1, -1, 1), (-1, -1, 1)))
 def test_people_in_a_mirror_or_upside_down_are_not_learnt_from(signs):
     with pytest.raises(ValueError, match='mirrored|upside down'):
-        find_camera(PEOPLE | {'joint_3d': flipped(*signs)})
+        find_camera(PEOPLE | {'joint_3d': JOINTS * np.float32(signs)})
 
 
-def test_an_image_in_a_mirror_is_read_as_such_if_the_people_tell():
-    mirrored = PEOPLE | {'joint_2d_1': PEOPLE['joint_2d_1'] * np.float32([-1, 1])}
-    assert (find_camera(mirrored)[0]['focal_len_1'] * [-1, 1] > 0).all()
-    unknown = {key: array[:, ::-1] if key.startswith('joint') else array
-               for key, array in mirrored.items()}
+def test_an_image_in_a_mirror_is_read_as_such_if_the_skeleton_is_known():
+    joint_2d = PEOPLE['joint_2d_1'] * np.float32([-1, 1])
+    joints, _ = find_camera(PEOPLE | {'joint_2d_1': joint_2d})
+    assert (joints['focal_len_1'] * [-1, 1] > 0).all()
     with pytest.raises(ValueError, match='x mirrored'):
-        find_camera(unknown)
+        find_camera({'joint_2d_1': joint_2d[:, ::-1], 'joint_3d': JOINTS[:, ::-1]})
     assert wrong_people(JOINTS[:, ::-1], (1, -1)) == ''  # only y points down
 
 
 @pytest.mark.parametrize('weak', (False, True))
-@pytest.mark.parametrize('change', ('left first', 'lying', 'hand-standing'))
-def test_what_image_and_joints_agree_on_is_learnt_from(weak, change):
-    """An order that begins with the left, people of a camera on its side or upside down."""
-    people = {key: PEOPLE[key] for key in (*TWO_VIEWS, 'joint_3d')}
-    if change == 'left first':
-        order = [3, 4, 5, 0, 1, 2, 6, 7, 8, 12, 13, 14, 9, 10, 11]
-        people |= {key: people[key][:, order] for key in people if key.startswith('joint')}
-    else:
-        turn = np.float32([[0, -1], [1, 0]] if change == 'lying' else [[-1, 0], [0, -1]])
-        people['joint_3d'] = np.concatenate([people['joint_3d'][..., :2] @ turn.T,
-                                             people['joint_3d'][..., 2:]], axis=-1)
-        people['joint_2d_1'] = project(people['joint_3d'], people['focal_len_1'])
-        about = np.eye(3, dtype='f')
-        about[:2, :2] = turn
-        people['rot'] = (people['rot'].reshape(-1, 3, 3) @ about.T).reshape(-1, 9)
-    kept, summary = find_camera(prepare_views(people)[0] if weak else people)
-    assert 'left out' not in summary and (kept['focal_len_1'] > 0).all()
+def test_people_who_lie_are_learnt_from_if_image_and_joints_agree(weak):
+    turn = np.float32([[0, -1, 0], [1, 0, 0], [0, 0, 1]])
+    people = PEOPLE | {'joint_3d': JOINTS @ turn.T, 'rot': (ROT @ turn.T).reshape(-1, 9)}
+    people['joint_2d_1'] = project(people['joint_3d'], people['focal_len_1'])
+    people = prepare_views(people)[0] if weak else people
+    kept, _ = find_camera(people)
+    assert len(kept['rot']) == len(people['rot']) and (kept['focal_len_1'] > 0).all()
 
 
-@pytest.mark.parametrize('weak', (False, True))
-def test_one_sample_in_another_unit_is_left_out_by_its_row(weak):
-    wrong = {key: array.copy() for key, array in PEOPLE.items()}
-    wrong['transl' if weak else 'joint_3d'][7] *= 1000
-    assert wrong_distance(wrong['joint_3d']).sum() == 1 - weak
-    kept, summary = find_camera(prepare_views(wrong)[0] if weak else wrong)
-    assert 'rows 7' in summary and len(PEOPLE['rot']) - len(kept['rot']) in (1, 2)
-    wrong['joint_3d'][:40] *= 1000
-    if not weak:
-        with pytest.raises(ValueError, match='40 of 400 .* row 0'):
-            find_camera(wrong)
+# ---- the camera of a model ----------------------------------------------------------------------
+
+@pytest.mark.parametrize('focal, given', (
+    ((1.5, 1.5), 1.5), ((-1.15, 1.15), None), ((1.15, -1.15), None), ((-1.5, -1.5), 1.5)))
+def test_points_are_brought_to_the_camera_of_the_model(capsys, focal, given):
+    """The file has another focal length, x to the left, y down, or all of that."""
+    data = {'joint_3d': JOINTS, 'joint_2d_1': project(JOINTS, np.float32(focal))}
+    if given:
+        data['focal_len_1'] = np.full((400, 2), given)
+    expected = project(JOINTS, FOCAL)
+    np.testing.assert_allclose(as_camera(data, FOCAL), expected, atol=1e-5)
+    assert capsys.readouterr().err == ''
 
 
-def transposed(rot, transl):
-    return rot.mT, transl
-
-
-def negative(rot, transl):
-    return rot, -transl
-
-
-def of_opencv(rot, transl):
-    return DOWN[:, None] * rot * DOWN, transl * DOWN
-
-
-def inverse(rot, transl):
-    return rot.mT, -np.vecmat(transl, rot)
-
-
-def inverse_transl(rot, transl):
-    return rot, -np.vecmat(transl, rot)
-
-
-@pytest.mark.parametrize('mistakes', [
-    *combinations((transposed, negative, of_opencv, inverse, inverse_transl), 2)])
-def test_pairs_of_mistakes_about_two_views_are_refused_with_what_would_fit(mistakes):
-    rot, transl = PEOPLE['rot'].reshape(-1, 3, 3), PEOPLE['transl']
-    for mistake in mistakes:
-        rot, transl = mistake(rot, transl)
-    views = PEOPLE | {'rot': rot.reshape(-1, 9), 'transl': transl}
-    with pytest.raises(ValueError, match='keys rot, transl: .* would meet within'):
-        prepare_views(views)
+@pytest.mark.parametrize('change, words', (
+    ({'joint_2d_1': project(JOINTS, np.float32([1.5, 1.5]))}, 'focal lengths of 1.5'),
+    ({'joint_3d': JOINTS * np.float32([-1, 1, 1])}, 'mirrored')))
+def test_a_camera_or_people_that_do_not_fit_get_a_warning(capsys, change, words):
+    as_camera({'joint_3d': JOINTS, 'joint_2d_1': project(JOINTS, FOCAL)} | change, FOCAL)
+    error = capsys.readouterr().err
+    assert error.startswith('warning: ') and words in error

@@ -97,7 +97,7 @@ def test_turning_the_camera_turns_the_joints():
     people = sample(50, seed=6)
     torch.manual_seed(0)
     model = LiftModel(1, 16)
-    model.fit(torch.from_numpy(people['joint_2d_1']), torch.from_numpy(people['joint_3d']))
+    model.set_statistics(*(torch.from_numpy(people[key]) for key in ('joint_2d_1', 'joint_3d')))
     joint_2d = np.pad(people['joint_2d_1'], ((0, 0), (0, 1), (0, 0)))
     aside = np.array([.3, -.2, -1.])
     turn, = smallest_rotation(aside[None] / np.linalg.norm(aside), ROOT)
