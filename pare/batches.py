@@ -11,7 +11,7 @@ from torch.utils.data import ConcatDataset, DataLoader, default_collate
 
 from pare.body import GENDERS, Skeleton
 from pare.data import People
-from pare.metrics import mean_pose, to, true_joints
+from pare.metrics import mean_pose, to_device, true_joints
 from pare.people import Rendered, rendered_samples, sample_bodies
 from pare.ranks import from_first
 from pare.smpl import STAND_IN
@@ -47,7 +47,7 @@ def default_workers(photographs) -> int:
 
 
 class Loader(DataLoader):
-    """A DataLoader whose errors are those of its samples, also if another process read them."""
+    """A DataLoader that raises the ValueError of a sample unchanged, also if a worker raised it."""
 
     def __iter__(self):
         try:
@@ -147,7 +147,7 @@ def truth_of(samples, skeleton: Skeleton, genders: dict) -> Tensor:
     else:
         truth = default_collate([{key: value for key, value in sample.items()
                                   if key not in ('image', 'labels')} for sample in samples])
-    return torch.cat([true_joints(to(skeleton.rows.device, part), skeleton, genders).cpu()
+    return torch.cat([true_joints(to_device(skeleton.rows.device, part), skeleton, genders).cpu()
                       for part in ({key: value[rows] for key, value in truth.items()}
                                    for rows in torch.arange(len(samples)).split(1000))])
 

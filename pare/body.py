@@ -91,7 +91,7 @@ def matrix_to_rotation_6d(matrix: Tensor) -> Tensor:
 
 
 def relative_rotations(world: Tensor) -> Tensor:
-    """Return rotations (B, 24, 3, 3) relative to the parents for those in the camera's frame."""
+    """Convert rotations (B, 24, 3, 3) in the camera's frame to those relative to the parents."""
     parents = world[:, on_device(PARENTS[1:], world.device)]
     return torch.cat([world[:, :1], parents.mT @ world[:, 1:]], dim=1)
 
@@ -127,7 +127,7 @@ def fit_camera(points: Tensor, places: Tensor, weight: Tensor) -> Tensor:
 
 def full_translation(camera: Tensor, centre: Tensor, side: Tensor, size: Tensor,
                      focal: Tensor | float = 5000.) -> Tensor:
-    """Return the place of the body in the camera's frame of the whole image, (B, 3) in metres.
+    """Return the translation (B, 3) of the body in metres, for a camera of the whole image.
 
     camera (B, 3) as in `project`; centre (B, 2) and side (B,) of the crop's box and size (B, 2),
     width and height of the image, in pixels like the focal length. With the principal point in
@@ -196,8 +196,8 @@ class Body(nn.Module):
         return vertices.mT.contiguous(), places.squeeze(3)
 
     def chain(self, rest: Tensor, rotations: Tensor) -> Tensor:
-        """Return the frames of the joints in the world (B, 24, 4, 4), a level of the tree at a
-        time."""
+        """Return the transforms (B, 24, 4, 4) of the joints by forward kinematics, a level of the
+        tree at a time."""
         bones = torch.cat([rest[:, :1], rest[:, 1:] - rest[:, self.parents]], dim=1)
         local = nn.functional.pad(torch.cat([rotations, bones[..., None]], dim=3), (0, 0, 0, 1))
         local[..., 3, 3] = 1
@@ -219,8 +219,8 @@ class Skeleton(nn.Module):
     """Computes the points of a body from the few vertices that they need.
 
     `known` (24,) tells which keypoints the body has: without J_regressor_extra nine are missing,
-    without vertices of the face five. Points about their middle are taken about the mean of
-    `centre`: the hips or, if those are missing, the shoulders.
+    without vertices of the face five. `centre` are the two keypoints whose mean is the middle: the
+    hips or, if those are missing, the shoulders.
     """
 
     def __init__(self, arrays: dict):

@@ -6,7 +6,7 @@ from common.files import one_line
 SIDES = 1, 1e5          # smallest and largest side of a box, in pixels
 ANGLE = 4 * np.pi       # no joint is turned further, in radians
 REACH = 3               # no joint is farther from the mean of all, in metres
-LARGE = 10              # boxes are not so many times as large as the farthest centre
+LARGE = 10              # largest side of a box / largest coordinate of a centre
 GENDER_NAMES = {'m': 'm', 'male': 'm', '0': 'm', 'f': 'f', 'female': 'f', '1': 'f',
                 'n': 'neutral', 'neutral': 'neutral', '-1': 'neutral'}  # names in SPIN and PARE
 OTHERS = {  # numbers of a row in files of other models, and what to do about them
@@ -30,7 +30,7 @@ def refuse_other_shapes(path, key: str, shape: tuple, n: int) -> None:
     other = OTHERS.get((key, shape[1])) if len(shape) == 2 else None
     if shape[:2] == (n, 17):
         other = ('the 17 joints of Human3.6M, as of mmpose, expected the 24 keypoints of SPIN; '
-                 'another name for the key goes without')
+                 'rename the key to read the set without it')
     if other:
         raise ValueError(f'{path}: key {key}: found {other}')
 
@@ -61,7 +61,7 @@ def check_values(path, found: dict) -> None:
 def check_units(path, found: dict) -> None:
     """Refuse S in millimetres, boxes and keypoints that are not in pixels.
 
-    A row of S tells its unit. For boxes and keypoints all rows tell together.
+    S is checked row by row, boxes and keypoints over the whole set.
     """
     if 'S' in found:
         check_metres(path, found['S'])

@@ -26,8 +26,8 @@ def crop_matrix(centre, side: float, resolution: int, angle: float = 0.,
 def warp(image: Image.Image, matrix: np.ndarray, resolution: int) -> np.ndarray:
     """Crop an image by `crop_matrix` to bytes (R, R, 3), black outside the image.
 
-    If the crop is smaller than its box, its pixels are means: the image is reduced by a whole
-    number, then warped onto a finer crop, which is reduced too. Without means fine patterns alias.
+    If the crop is smaller than its box, it is anti-aliased: the image is reduced by an integer
+    factor, then warped onto a finer crop, and this crop is reduced.
     """
     inverse = np.linalg.inv(np.vstack([matrix, (0, 0, 1)]))[:2]
     pixels = math.sqrt(abs(np.linalg.det(inverse[:, :2])))  # image pixels in a crop pixel
@@ -51,7 +51,7 @@ def warp_labels(labels: np.ndarray, matrix: np.ndarray, resolution: int) -> np.n
 # ---- photographs --------------------------------------------------------------------------------
 
 def read_photo(path: Path) -> Image.Image:
-    """Read a photograph as it is seen: turned by its EXIF tag, RGB of 8 bits, white if it is clear.
+    """Read a photograph upright (by its EXIF tag), as RGB of 8 bits, white where transparent.
 
     Raises ValueError that names the file if it cannot be read.
     """
@@ -84,8 +84,8 @@ def read_reduced(path: Path, most: float) -> tuple[Image.Image, int]:
 def reduction(image: Image.Image, most: float) -> int:
     """Return the largest reduction that a JPEG decoder has, at most `most`; 1 for other files.
 
-    If the image is to be turned, k divides its sides: what is beyond the last whole pixel would
-    come first.
+    If EXIF turns the image, k must divide its sides: otherwise a partial last pixel becomes the
+    first, and all others are shifted.
     """
     turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
     return max(k for k in (1, 2, 4, 8) if k == 1 or (

@@ -88,7 +88,7 @@ def outputs_of(args: argparse.Namespace) -> dict[str, Path | None]:
 
 
 def load_bodies_of(args: argparse.Namespace, options: dict) -> dict[str, dict]:
-    """Load bodies by gender, and say what their files cannot tell."""
+    """Load bodies by gender; print which scores are left out for lack of a regressor."""
     bodies = load_bodies(args.body, ('neutral',) if args.gt_gender == 'neutral' else GENDERS)
     compare_body(args.model, options, bodies, given=args.body is not None)
     joints = Spin(bodies['neutral'])
@@ -119,7 +119,7 @@ def samples_of(args: argparse.Namespace, bodies: dict, resolution: int) -> tuple
     genders = people.set['gender'][people.scored()]
     if len(bodies) > 1 and len(genders) and (genders == 'neutral').all():
         raise ValueError(f'{args.data}: key gender is missing or always neutral, expected m or f; '
-                         f'--gt-gender neutral goes without')
+                         f'--gt-gender neutral scores with neutral bodies')
     print(f'{args.model} on {args.data}: {known.sum():,} samples; {(~known).sum():,} without truth '
           f'are left out')
     visible, kept = people.set.get('visible'), people.scored()
@@ -144,7 +144,7 @@ def rows_of(found: dict, attention: Tensor, bodies: dict, constant: Tensor | Non
               f'of {resolution}: error of the visible 2D keypoints')]
     if 'peaks' in found:
         own, mean, other = pointed(found['peaks'], found['labels'], attention)
-        rows += [('pointing', own, '%', 'of visible parts have its peak in a cell'),
+        rows += [('pointing', own, '%', 'of visible parts: attention peaks at most 1 cell off'),
                  ('', mean, '%', 'with the mean map of all images'),
                  ('', other, '%', 'with the map of another image')]
     return [(name, float(value), unit, text) for name, value, unit, text in rows
@@ -221,11 +221,12 @@ def make_parser() -> Parser:
            help='weights, or the state of an unfinished training')
     option('--data', type=Path, metavar='FILE', help='a set, .npz; default: rendered people')
     option('--images', type=Path, default=Path(), metavar='FOLDER', help='where imgname begins')
-    option('--gt-gender', choices=('file', 'neutral'), default='file', help='of the true body')
+    option('--gt-gender', choices=('file', 'neutral'), default='file',
+           help='gender of the true body')
     option('--predict', type=Path, metavar='OUT', help='save the bodies of --data, with truth or '
            'without: .npz, or .csv of 49 x 3 numbers a row')
     option('--plots', type=Path, default=Path('pare/plots'), metavar='FOLDER', help='pictures')
-    option('--sensitivity', action='store_true', help='also the picture of grey squares')
+    option('--sensitivity', action='store_true', help='also draw the occlusion sensitivity')
     option('--body', type=Path, metavar='FILE|FOLDER', help='SMPL model, or folder of '
            'SMPL_NEUTRAL, _MALE and _FEMALE; default: a stand-in')
     option('--workers', type=bounded(int, 0), metavar='N', help='processes that read photographs; '

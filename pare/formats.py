@@ -17,7 +17,7 @@ from common.states import load_tensors, refuse_pointers
 
 @contextmanager
 def named(file, expected: str):
-    """Name the file in whatever reading it raises."""
+    """Put the name of the file into any exception that the block raises."""
     try:
         yield
     except OSError as error:

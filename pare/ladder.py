@@ -27,7 +27,7 @@ from pare import plots
 from pare.batches import rendered_mean, rendered_val
 from pare.body import Skeleton, fit_camera, project
 from pare.eval import N_TEST, TEST_SEED
-from pare.metrics import centred, evaluate, on_part, to, true_joints, validate
+from pare.metrics import centred, evaluate, on_part, to_device, true_joints, validate
 from pare.model import build
 from pare.people import (PASSES, Rendered, draw_aims, look_at, rendered_samples,
                          sample_bodies)
@@ -44,19 +44,19 @@ COLUMNS = ('samples', 'seconds', 'mpjpe', 'pa_mpjpe', 'learnt', 'hidden', 'pixel
 
 
 def rung(weights: dict, squared=False, muon=True, times=1, one_cycle=True, **network) -> Recipe:
-    """Change the default's recipe; `epochs` are multiples of --epochs, the rate is one cycle."""
+    """Return the small recipe with changes; its `epochs` are a multiple of --epochs."""
     return replace(SMALL, network=SMALL.network | network, weights=SMALL.weights | weights,
                    squared=squared, muon=muon, epochs=times, one_cycle=one_cycle)
 
 
-PLAIN = {'places': 0., 'skeletons': 0.}
-BLIND = PLAIN | {'parts': 0.}
+NO_EXTRAS = {'places': 0., 'skeletons': 0.}
+NO_LABELS = NO_EXTRAS | {'parts': 0.}
 SQUARES = {'keypoints': 5., 'points_3d': 5., 'places': 5.}  # about as large as distances
-RUNGS = {'ResNet and MLP': rung(BLIND, kind='mlp'),
-         'ResNet and MLP, twice as long': rung(BLIND, kind='mlp', times=2),
-         '+ branches and attention': rung(BLIND, placed=False, shared=True),
-         '+ 24 MLPs': rung(BLIND, placed=False),
-         '+ part loss': rung(PLAIN, placed=False),
+RUNGS = {'ResNet and MLP': rung(NO_LABELS, kind='mlp'),
+         'ResNet and MLP, twice as long': rung(NO_LABELS, kind='mlp', times=2),
+         '+ branches and attention': rung(NO_LABELS, placed=False, shared=True),
+         '+ 24 MLPs': rung(NO_LABELS, placed=False),
+         '+ part loss': rung(NO_EXTRAS, placed=False),
          '+ supervised places, seen by all': rung({'skeletons': 0.}),
          '+ bodies without images': rung({}),
          '+ bodies without images, twice as long': rung({}, times=2),
@@ -122,9 +122,9 @@ class Test:
         hidden = visible.argsort(kind='stable')[:round(HIDDEN * len(visible))]
         self.hidden = torch.from_numpy(hidden)
         self.keypoints = torch.cat([batch['keypoints'] for batch in batches])[..., :2]
-        self.true = torch.cat([true_joints(to(device, batch), skeleton).cpu()
+        self.true = torch.cat([true_joints(to_device(device, batch), skeleton).cpu()
                                for batch in batches])
-        self.seen = torch.cat([joints_seen(to(device, batch), skeleton).cpu()
+        self.seen = torch.cat([joints_seen(to_device(device, batch), skeleton).cpu()
                                for batch in batches])
 
     def score(self, joints: Tensor, off: Tensor | None = None) -> dict[str, float]:
@@ -225,7 +225,7 @@ def main(argv=None) -> None:
     option('--seeds', type=bounded(int, 0, 2 ** 31), nargs='+', default=[0, 1, 2], metavar='N',
            help='random seeds')
     option('--ablation', action='store_true',
-           help='also "+ bodies without images" without one part each')
+           help='also change one component of "+ bodies without images" at a time')
     option('--folder', type=Path, default=plots.REPORT, metavar='FOLDER',
            help='for tables and charts')
     add_device(parser)

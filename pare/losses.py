@@ -12,24 +12,23 @@ BACKGROUND = .2  # weight of pixels without a part
 def losses(found: dict, batch: dict, skeleton: Skeleton, squared: bool) -> dict[str, Tensor]:
     """Compute the terms of the loss, without weights.
 
-    Points are compared by their distance, or `squared` by the mean square of their coordinates,
-    weighted by confidence; 3D points are taken about their middle, in metres. Rotations are
-    compared as matrices, parts by cross-entropy, places with the joints of the true body. A prior
-    keeps the scale of the camera positive. Terms in 3D are means over the samples that have 3D, as
-    in SPIN.
+    Points are compared by distance or, if `squared`, by the mean square of their coordinates; both
+    are weighted by confidence. 3D points are in metres, relative to their middle. Rotations are
+    compared as matrices, parts by cross-entropy, places with the true 2D joints. A prior keeps the
+    scale of the camera positive. Terms in 3D are means over the samples that have 3D, as in SPIN.
     """
     has_smpl, (places, seen) = batch['has_smpl'], batch['keypoints'].split((2, 1), dim=2)
     points, true = both_points(found, batch, skeleton, together=places.is_cuda)
     truth, sure = true_points(batch, true, skeleton)
     offset_2d = project(points, found['camera']) - places
     offset_3d = about_middle(points, skeleton) - truth
-    turned = (found['rotations'] - batch['rotations']).square().mean(dim=(1, 2, 3))
-    shaped = (found['betas'] - batch['betas']).square().mean(dim=1)
+    pose_error = (found['rotations'] - batch['rotations']).square().mean(dim=(1, 2, 3))
+    betas_error = (found['betas'] - batch['betas']).square().mean(dim=1)
     seen = seen.squeeze(2)  # (B, 24), 0 if the body has no such keypoint
     terms = {'keypoints': (seen * size(offset_2d, squared)).mean(),
              'points_3d': mean_of((sure * size(offset_3d, squared)).mean(dim=1),
                                   (sure > 0).any(dim=1)),
-             'pose': mean_of(turned, has_smpl), 'betas': mean_of(shaped, has_smpl),
+             'pose': mean_of(pose_error, has_smpl), 'betas': mean_of(betas_error, has_smpl),
              'camera': (-20 * found['camera'][:, 0]).exp().mean()}
     if 'parts' in found:
         joints = project(true.joints, fit_camera(true.keypoints, places, seen))
@@ -56,7 +55,7 @@ def both_points(found: dict, batch: dict, skeleton: Skeleton,
 
 
 def about_middle(points: Tensor, skeleton: Skeleton) -> Tensor:
-    """Take keypoints (B, 24, 3) about the middle of the hips, or of `skeleton.centre`."""
+    """Subtract from keypoints (B, 24, 3) their middle: the mean of two, `skeleton.centre`."""
     return points - points[:, skeleton.centre].mean(dim=1, keepdim=True)
 
 
@@ -73,8 +72,8 @@ def mean_of(values: Tensor, weight: Tensor) -> Tensor:
 def true_points(batch: dict, true: Points, skeleton: Skeleton) -> tuple[Tensor, Tensor]:
     """Return 3D keypoints (B, 24, 3) about their middle and their confidence (B, 24).
 
-    As in SPIN, keypoints that are given take precedence over those of the true body, if their
-    middle is given.
+    As in SPIN, the keypoints S of the file replace those of the true body, if S has the keypoints
+    of the middle.
     """
     given, sure = batch['points_3d'].split((3, 1), dim=2)
     has_s = (sure[:, skeleton.centre] > 0).all(dim=1, keepdim=True)          # (B, 1, 1)
@@ -97,7 +96,7 @@ def part_loss(parts: Tensor, labels: Tensor) -> Tensor:
 def skeleton_loss(model: nn.Module, bodies: dict[str, Tensor], body: nn.Module) -> Tensor:
     """Return the loss of bodies without images.
 
-    Each part is told the noisy places of all joints, and nothing of its appearance.
+    Each MLP gets the noisy places of all joints, and zeros instead of image features.
     """
     nothing = torch.zeros(len(bodies['seen']), N_PARTS, model.parts.in_channels
                           + model.reduce.out_channels, device=bodies['seen'].device)

@@ -12,7 +12,7 @@ from pare.spin import Spin
 ROWS = [H36M.index(name) for name in EVALUATED]
 
 
-def to(device: torch.device, batch: dict) -> dict:
+def to_device(device: torch.device, batch: dict) -> dict:
     """Copy the tensors of a batch to a device."""
     return {key: value.to(device, non_blocking=True) for key, value in batch.items()}
 
@@ -20,17 +20,16 @@ def to(device: torch.device, batch: dict) -> dict:
 @torch.no_grad()
 def evaluate(model: nn.Module, batches, skeleton: Skeleton, device: torch.device,
              measure=lambda output, batch: {}, genders: dict = {}) -> dict[str, Tensor]:
-    """Compare what a network finds with the truth.
+    """Compare the predictions of a network with the ground truth.
 
-    Returns joints of H36M or, without them, keypoints, `found` and `true` (N, K, 3), see `centred`.
-    `off` (N, 24) are the distances of the projected keypoints, -1 to 1 being the crop, NaN if a
-    keypoint is unknown or hidden. Adds what measure(output, batch) returns for a batch. `genders`
-    as in `true_joints`.
+    Returns `found` and `true` (N, K, 3), the joints of `centred`, and `off` (N, 24), the error of
+    the projected keypoints in units of half a crop, NaN if a keypoint is unknown or hidden. The
+    result also has the values that measure(output, batch) returns. `genders` as in `true_joints`.
     """
     model.eval()
     parts = []
     for batch in batches:
-        batch = to(device, batch)
+        batch = to_device(device, batch)
         output = model(batch['image'])
         points = skeleton(output['betas'], output['rotations'])
         off = project(points.keypoints, output['camera']) - batch['keypoints'][..., :2]
@@ -41,8 +40,8 @@ def evaluate(model: nn.Module, batches, skeleton: Skeleton, device: torch.device
 
 
 def centred(points: Points, skeleton: Skeleton) -> Tensor:
-    """Take joints of H36M (B, 17, 3) from the pelvis or, without them, the keypoints that the body
-    has (B, K, 3) from their middle."""
+    """Return joints of H36M (B, 17, 3) relative to the pelvis; without their regressor return the
+    known keypoints (B, K, 3) relative to their middle."""
     if not points.h36m.shape[1]:
         return about_middle(points.keypoints, skeleton)[:, skeleton.known]
     return points.h36m - points.h36m[:, :1]
@@ -65,9 +64,9 @@ def centre_of(skeleton: Skeleton) -> str:
 
 
 def true_joints(batch: dict, skeleton: Skeleton, genders: dict = {}) -> Tensor:
-    """Return true joints (B, K, 3) as `centred`; without a true body those of S, or NaN.
+    """Return the true joints (B, K, 3) as in `centred`; without SMPL parameters from S, or NaN.
 
-    `genders` maps m and f to the skeletons of their bodies; without one the skeleton is neutral.
+    `genders` maps m and f to their skeletons; a gender that it lacks has the neutral `skeleton`.
     """
     joints = centred(skeleton(batch['betas'], batch['rotations']), skeleton)
     for gender, other in genders.items():
@@ -121,8 +120,8 @@ def validate(model, batches, skeleton, device, resolution: int,
 
 @torch.no_grad()
 def mean_pose(betas: Tensor, rotations: Tensor, skeleton: Skeleton) -> Tensor:
-    """Return the constant that a regressor must beat: the mean joints (K, 3) of people (N, 10),
-    (N, 24, 3, 3), in metres from the pelvis."""
+    """Return the baseline: the mean joints (K, 3), in metres from the pelvis, of people with betas
+    (N, 10) and rotations (N, 24, 3, 3)."""
     device, sums = skeleton.rows.device, 0.
     for rows in torch.arange(len(betas)).split(1000):
         points = skeleton(betas[rows].float().to(device), rotations[rows].to(device))
@@ -219,8 +218,8 @@ def pointing(peaks: Tensor, labels: Tensor) -> Tensor:
 def pointed(peaks: Tensor, labels: Tensor, attention: Tensor) -> list[float]:
     """Return the share of visible parts, in %, that have the peak of their attention on them.
 
-    Then those of two that know nothing of the image: the mean map, of the sum (24, H, W) of all,
-    and the map of another image. They are NaN if no part is visible.
+    Then the shares of two baselines that do not see the image: the mean map, from `attention`
+    (24, H, W), the sum of all maps, and the map of another image. NaN if no part is visible.
     """
     mean = attention.flatten(1).argmax(dim=1).cpu().expand_as(peaks)
     hits = [pointing(cells, labels) for cells in (peaks, mean, peaks.roll(1, 0))]

@@ -21,7 +21,7 @@ MEAN, STD = (.485, .456, .406), (.229, .224, .225)  # ImageNet's, RGB, 1 for whi
 # ---- the heads ----------------------------------------------------------------------------------
 
 def start_at(layer: nn.Linear, values) -> nn.Linear:
-    """Give a layer small weights and these values as bias, so that it begins there."""
+    """Initialise a layer with small weights and this bias, so that its output starts near it."""
     nn.init.xavier_uniform_(layer.weight, gain=.1)
     layer.bias.data = torch.as_tensor(values, dtype=torch.float32)
     return layer
@@ -33,9 +33,9 @@ CAMERA = (.9, 0., 0.)
 
 
 class Regressor(nn.Module):
-    """A network that looks at images, in evaluation mode at their mirror images too.
+    """Base of the networks: standardises images and, in evaluation mode, averages over the flip.
 
-    The mean of both is better: the symmetry is exact, and the errors differ.
+    The mean over an image and its mirror image is better: their errors differ.
     """
 
     def __init__(self):
@@ -125,7 +125,7 @@ class Branch(nn.Module):
 
 
 class PartMLPs(nn.Module):
-    """An MLP of its own for each part, or one for all: (B, 24, sizes[0]) to (B, 24, sizes[-1])."""
+    """One MLP a part or, with `shared`, one for all: (B, 24, sizes[0]) to (B, 24, sizes[-1])."""
 
     def __init__(self, sizes: list[int], shared: bool):
         super().__init__()
@@ -147,9 +147,9 @@ class Pare(Regressor):
     comes from the features at the part.
 
     `steps` are those of the 2D and the 3D branch. A small network needs `placed`, which does three
-    things. The attention gets maps of its own, beside those of the part labels, and their expected
-    places are supervised. Each MLP sees all places. It finds its part's rotation in the camera's
-    frame, which an image shows, instead of the rotation relative to the parent.
+    things. The attention has its own maps, apart from those of the part labels, and the loss
+    supervises their expected places. Each MLP gets all places as input. Each MLP predicts its
+    rotation in the camera's frame, where it is visible, instead of relative to the parent.
     """
 
     def __init__(self, backbone: ResNet, width: int, steps: tuple[int, int], hidden: list[int],
@@ -170,9 +170,9 @@ class Pare(Regressor):
 
     def look(self, image: Tensor) -> dict[str, Tensor]:
         stages = self.backbone(image)
-        seen, features = self.branch_2d(stages), self.branch_3d(stages)
-        parts = self.parts(seen)                                    # (B, 25, H, W)
-        joints = self.joints(seen) if self.placed else parts[:, 1:]
+        features_2d, features = self.branch_2d(stages), self.branch_3d(stages)
+        parts = self.parts(features_2d)                             # (B, 25, H, W)
+        joints = self.joints(features_2d) if self.placed else parts[:, 1:]
         features = torch.cat([features, self.reduce(features)], dim=1)
         with torch.autocast(image.device.type, enabled=False):
             attention = joints.float().flatten(2).softmax(dim=2)    # (B, 24, HW), each sums to 1
@@ -235,11 +235,11 @@ def build(kind: str, size: str, placed: bool = True, shared: bool = False,
 
 
 def load_model(path: Path, device: torch.device) -> tuple[nn.Module, dict]:
-    """Load a regressor of pare.training in evaluation mode, and what is beside its weights.
+    """Load a regressor of pare.training in evaluation mode, and the values saved with it.
 
-    That is `options`, and on the CPU `mean_pose` (17, 3) of the people of the training. Also takes
-    the state of an unfinished training. Raises OSError or ValueError, with the file, for anything
-    else and for weights that are not finite.
+    These are `options` and, on the CPU, the `mean_pose` (17, 3) of the training people. Also loads
+    the state of an unfinished training. Raises OSError or ValueError, with the file, for any other
+    file and for weights that are not finite.
     """
     found = load_tensors(path, 'weights of pare.training')
     with named(path, 'weights of pare.training'):

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 RATE = .04                                   # whatever the rate of Adam is
 STEPS, A, B, C = 5, 3.4445, -4.7750, 2.0315  # iteration, tuned by its author
 
-# Means of gradients fade below 1e-38 if a node is dead. A product with such numbers takes ten times
-# the time, so they become zero. A thread keeps the setting of its start, so it is set here.
+# If a unit is dead, its mean gradient decays to denormals, below 1e-38. Products with them take ten
+# times as long, so they are flushed to zero. Threads inherit the setting, so it is set on import.
 torch.set_flush_denormal(True)
 
 

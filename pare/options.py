@@ -28,8 +28,8 @@ def make_parser() -> Parser:
     option('--train', nargs='+', metavar='FILE[:SHARE]', help='sets of photographs, .npz, and '
            'their shares of a batch; default: rendered people')
     option('--images', nargs='+', default=['.'], metavar='FOLDER',
-           help='where imgname begins: one for all sets, or one each; --val has its own, or the '
-           'last')
+           help='folder to which imgname is relative: one for all sets, or one each; one more for '
+           '--val, otherwise it has the last')
     option('--fits', nargs='+', default=['-'], metavar='FILE',
            help='pose and shape for samples without: one for each set, - for none')
     for name, text in (('val', 'set to validate; default: the last 5 %% of the first set'),
@@ -43,13 +43,14 @@ def make_parser() -> Parser:
     option('--kind', choices=('pare', 'mlp'), default='pare',
            help='part attention, or the plain ResNet and MLP')
     for name, kind, default, text in (
-            ('epochs', bounded(int, 1), None, 'passes; default depends on --size'),
+            ('epochs', bounded(int, 1), None, 'epochs; default depends on --size'),
             ('batch-size', bounded(int, 2), None, 'images a step; default depends on --size'),
             ('lr', bounded(float, 1e-9), None, 'peak learning rate; default depends on --size'),
-            ('resolution', bounded(int, 32, 1025), None, 'of a side; default depends on --size'),
-            ('people', bounded(int, 100), N_PEOPLE, 'rendered for each epoch'),
-            ('part-epochs', bounded(int, 0), None, 'with the loss of part labels, 0 for none; '
-             'default: all'),
+            ('resolution', bounded(int, 32, 1025), None, 'side of the crop in pixels; default '
+             'depends on --size'),
+            ('people', bounded(int, 100), N_PEOPLE, 'people rendered for each epoch'),
+            ('part-epochs', bounded(int, 0), None, 'first epochs, which have the loss of part '
+             'labels, 0 for none; default: all'),
             ('seed', bounded(int, 0, 2 ** 31), 0, 'random seed'),
             ('workers', bounded(int, 0), None, 'processes that read photographs; default: as many '
              'as cores, at most 8')):

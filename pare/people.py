@@ -24,12 +24,12 @@ from pare.render import face_parts, scene
 from pare.standin import make_body
 
 YAW = 60.                         # largest turn of people from the camera, in degrees
-MARGIN, ASIDE = (1.05, 1.3), .04  # side of a crop over that of a body; its deviation from there
+MARGIN, ASIDE = (1.05, 1.3), .04  # side of crop / side of body; std of its place in -1 to 1
 N_CLUTTER, N_OCCLUDERS = 3, 1     # shapes behind a person, and at most in front
 PASSES = 3                        # how often an epoch shows each of its people
 CHUNK = 500                       # people rendered at a time
 GAIN = .3                         # largest difference of a channel's gain from 1
-BLUR = 3.                         # largest noise of places without an image, in pixels of 64
+BLUR = 3.                         # largest std of the noise on places, in pixels of 64
 
 
 # ---- poses --------------------------------------------------------------------------------------
@@ -37,8 +37,8 @@ BLUR = 3.                         # largest noise of places without an image, in
 def draw_turns(rng, n: int) -> np.ndarray:
     """Draw axis-angles (n, 25, 3) of standing people, up to YAW degrees from facing the camera.
 
-    The root turns twice: about the vertical, then to the camera's frame, where y is down, and a
-    little aside. The turns of the other joints follow.
+    Rows 0 and 1 belong to the root: a turn about the vertical, then one to the camera's frame (y
+    down) with a small tilt. Rows 2 to 24 belong to the other joints.
     """
     pose = rng.normal(0, .12, (n, 24, 3))
     pose[:, (10, 11, 22, 23)] = 0
@@ -79,7 +79,7 @@ def sample_bodies(rng, n: int, device='cpu') -> dict[str, Tensor]:
 
 
 def draw_aims(rng, n: int) -> Tensor:
-    """Draw how cameras look at bodies (n, 3): the margin around one, and its place in the crop."""
+    """Draw aims (n, 3) for `look_at`: the margin around a body, and its offset in the crop."""
     low, high = MARGIN
     draws = [(rng.random(), rng.standard_normal(), rng.standard_normal()) for _ in range(n)]
     return torch.from_numpy(np.array(draws) * (high - low, ASIDE, ASIDE) + (low, 0, 0))
@@ -161,20 +161,20 @@ class Rendered:
             raise ValueError(f'found {n} people, each shown {PASSES} times, expected at least a '
                              f'batch of {batch_size}')
         self.renderer = ProcessPoolExecutor(1, get_context('spawn'), _start_worker)
-        self.coming = {}
+        self.pending = {}
 
-    def order(self, number: int) -> None:
+    def prefetch(self, number: int) -> None:
         """Start to render the people of an epoch, unless that is done already."""
-        if number not in self.coming:
-            self.coming[number] = [
+        if number not in self.pending:
+            self.pending[number] = [
                 self.renderer.submit(render_people, min(CHUNK, self.n - start), self.size,
                                      (self.seed, number, start))
                 for start in range(0, self.n, CHUNK)]
 
     def people(self, number: int) -> dict[str, Tensor]:
         """Wait until the people of an epoch are rendered, and return them as tensors."""
-        self.order(number)
-        chunks = [chunk.result() for chunk in self.coming.pop(number)]
+        self.prefetch(number)
+        chunks = [chunk.result() for chunk in self.pending.pop(number)]
         arrays = {key: np.concatenate([chunk[key] for chunk in chunks]) for key in chunks[0]}
         return as_tensors(arrays)
 
@@ -182,7 +182,7 @@ class Rendered:
         """Yield the n_batches batches of an epoch, while the next epoch is rendered."""
         people = {key: value.to(self.device) for key, value in self.people(number).items()}
         if number < self.epochs:
-            self.order(number + 1)
+            self.prefetch(number + 1)
         n, random = self.batch_size, torch.Generator().manual_seed(1_000_003 * self.seed + number)
         order = torch.cat([torch.randperm(self.n, generator=random) for _ in range(PASSES)])
         draws = torch.rand(self.n_batches, 4 * n, generator=random).to(self.device)
@@ -232,7 +232,7 @@ def mirrored(batch: dict[str, Tensor], which: Tensor) -> dict[str, Tensor]:
 
 
 def select(values: Tensor, rows: Tensor) -> Tensor:
-    """Return values[rows]; images, whose channels lie last, are copied as they lie."""
+    """Return values[rows]; images in channels_last memory format stay in it."""
     if values.ndim == 4 and values.is_contiguous(memory_format=torch.channels_last):
         return values.permute(0, 2, 3, 1).index_select(0, rows).permute(0, 3, 1, 2)
     return values.index_select(0, rows)

@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
     with atomic(picture) as file:
         shown(photo, values, arrays, centre, side, args.focal).save(file, format='png')
     if kept['options']['rendered']:
-        print(f'{args.model} has seen rendered people alone: on a photograph expect little')
+        print(f'{args.model} is trained on rendered people only: expect poor results on photos')
     print(f'wrote {args.out}, {picture}', f'and {args.obj}' * bool(args.obj))
 
 

@@ -31,7 +31,7 @@ def draw_all(model: nn.Module, samples, arrays: dict, found: dict, visible, fold
     """
     both = complete(found)
     errors = 1000 * cal_mpjpe(found['found'], found['true'], avg=False).numpy()
-    order = errors.argsort()[:max(len(both[0]), 1)].tolist()  # NaN, not complete, is last
+    order = errors.argsort()[:max(len(both[0]), 1)].tolist()  # NaN, no truth: sorted last, cut
     middle = [order[round(share * (len(order) - 1))] for share in (.1, .3, .5, .7)]
     for name, rows in (('examples', middle), ('worst', order[-4:][::-1])):
         plots.draw_examples(examples(model, samples, arrays, rows, errors, device),

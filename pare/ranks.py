@@ -1,4 +1,4 @@
-"""What the processes of torchrun share; a process alone shares with nobody."""
+"""Communication between the processes of torchrun; without torchrun nothing is sent."""
 import torch
 from torch import distributed
 

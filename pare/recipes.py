@@ -22,7 +22,7 @@ SMALL = Recipe(
     weights={'keypoints': 1., 'points_3d': 2., 'pose': 1., 'betas': .001, 'camera': 1.,
              'parts': .3, 'places': 1., 'skeletons': 1.},
     squared=False, muon=True, resolution=64, epochs=3, part_epochs=None, lr=2e-3, batch_size=64)
-# as SPIN, where 24 of the 49 keypoints have a weight in a mean over all
+# as in SPIN, whose 2D loss is a mean over 49 keypoints, of which only 24 have a weight
 FULL = Recipe(
     network={'kind': 'pare', 'size': 'full', 'placed': False, 'shared': False},
     weights={'keypoints': 5. * 24 / 49, 'points_3d': 5., 'pose': 1., 'betas': .001, 'camera': 1.,

@@ -11,8 +11,8 @@ CLOTHES = {'skin': (12, 15, 18, 19, 20, 21, 22, 23), 'shirt': (3, 6, 9, 13, 14, 
 
 def rasterise(points: np.ndarray, depth: np.ndarray, faces: np.ndarray,
               size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Find the nearest face at each pixel (H, W), -1 for none, and the shares (H, W, 3) of its
-    corners.
+    """Find the nearest face at each pixel (H, W), -1 for none, and its barycentric coordinates
+    (H, W, 3).
 
     points (V, 2) are in pixels, depth (V,) away from the camera; size is height and width. Faces
     (F, 3) that are turned away, with corners counter-clockwise on the screen, are left out.
@@ -47,13 +47,13 @@ def rasterise(points: np.ndarray, depth: np.ndarray, faces: np.ndarray,
 
 
 def _covered(corners: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first and past the last pixel (F,) whose centre corners (3, F) span."""
+    """Return first and last + 1 (F,) of the pixels whose centres lie between corners (3, F)."""
     return (np.ceil(corners.min(axis=0) - .5).clip(0).astype(int),
             np.floor(corners.max(axis=0) + .5).clip(max=size).astype(int))
 
 
 def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Return unit normals (V, 3), outwards: means over the faces around a vertex by area."""
+    """Return outward unit normals (V, 3): area-weighted means over the faces of each vertex."""
     corners = vertices[faces]
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     sums = np.stack([np.bincount(faces.ravel(), np.repeat(normal[:, axis], 3), len(vertices))
@@ -63,7 +63,7 @@ def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
 
 def shade(vertices: np.ndarray, faces: np.ndarray, which: np.ndarray, shares: np.ndarray,
           light=(-.3, -.5, -.8)) -> np.ndarray:
-    """Brightness (K,) of the K covered pixels, by their normal: light from the camera's side."""
+    """Return the brightness (K,) of the K covered pixels: ambient and Lambertian light."""
     seen = which >= 0
     normals = vertex_normals(vertices, faces)[faces[which[seen]]]                # (K, 3, 3)
     normal = np.einsum('kc,kcd->kd', shares[seen], normals)

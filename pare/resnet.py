@@ -51,11 +51,11 @@ def shortcut(n_in: int, n_out: int, stride: int) -> nn.Module:
 
 
 class ResNet(nn.Module):
-    """ResNet-18 or 50 up to its last map, of R / 32 pixels.
+    """ResNet-18 or 50 up to its last map, of R / 32 pixels a side.
 
     `width` is the number of channels of the first stage, 64 in the original. For small images
-    `fine` begins with a 3 x 3 convolution and no pooling, so that all maps are twice as wide.
-    `channels` are those of the four stages.
+    `fine` begins with a 3 x 3 convolution and no pooling: the last map then has R / 16 pixels a
+    side. `channels` are those of the four stages.
     """
 
     def __init__(self, depth: int = 50, width: int = 64, fine: bool = False):
@@ -86,7 +86,7 @@ class ResNet(nn.Module):
         return stages
 
     def load(self, state: dict) -> tuple[list[str], list[str]]:
-        """Take weights in torchvision's names; weights of no backbone, such as fc, are unused.
+        """Load weights in torchvision's names; weights outside the backbone, as fc, are unused.
 
         Returns the missing and the unused names. Raises RuntimeError or ValueError for weights of
         another shape or depth, or not finite.

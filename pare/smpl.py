@@ -78,8 +78,8 @@ def load_body(path) -> dict[str, np.ndarray]:
                             np.int64 if key in ('kintree_table', 'f') else np.float32)
         sizes |= dict(zip(shape, body[key].shape))
     if sizes['B'] < N_BETAS or not np.array_equal(body['kintree_table'][0][1:], PARENTS[1:]):
-        raise ValueError(f'{path}: found {sizes["B"]} shapes and another skeleton or too few of '
-                         f'them, expected SMPL with at least {N_BETAS}')
+        raise ValueError(f'{path}: found {sizes["B"]} betas or another joint tree, expected '
+                         f'at least {N_BETAS} betas and the joint tree of SMPL')
     body['shapedirs'] = body['shapedirs'][..., :N_BETAS]
     for key, vertices in VERTICES.items():
         rows = raw.get(key, tuple(vertices.values()) if sizes['V'] == 6890 else None)
@@ -130,7 +130,7 @@ def compare_body(weights, options: dict, bodies: dict, given: bool) -> None:
     learnt = options.get('vertices', N_STAND_IN if options['rendered'] else found)
     if learnt == found:
         return
-    text = f'{weights}: found weights that know a body of {learnt:,} vertices'
+    text = f'{weights}: found weights trained with a body of {learnt:,} vertices'
     if not given:
-        raise ValueError(f'{text}, expected the same with --body, not the stand-in')
+        raise ValueError(f'{text}, expected that body with --body, not the stand-in')
     print(f'warning: {text}, but --body has {found:,}: their betas and rotations at rest differ')

@@ -37,9 +37,9 @@ class Spin(nn.Module):
 
 
 def add_openpose(part: np.ndarray, openpose: np.ndarray) -> np.ndarray:
-    """Fill in keypoints (N, 24, 3) without confidence by points (N, 25, 3) of OpenPose.
+    """Replace keypoints (N, 24, 3) whose confidence is 0 by those of OpenPose (N, 25, 3).
 
-    Its hips and neck are left out: they lie elsewhere than those of the 24 keypoints.
+    Hips and neck are left out: OpenPose defines them differently.
     """
     ours, theirs = ([names.index(name) for name in SAME] for names in (KEYPOINTS, OPENPOSE))
     filled = part.copy()

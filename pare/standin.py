@@ -1,4 +1,4 @@
-"""A body that is made here, in the keys, types and axes of an SMPL file: a capsule a joint."""
+"""The stand-in body: one capsule for each joint, with the keys, types and axes of an SMPL file."""
 import numpy as np
 
 from pare.body import EXTRA, H36M, JOINTS, N_BETAS, PARENTS
@@ -137,7 +137,7 @@ def _skin(n_part: int) -> tuple[np.ndarray, np.ndarray]:
     bulge = np.zeros((24, n_part, 3, 23, 9))
     angle = 2 * np.pi * (np.arange(SEGMENTS) + .5) / SEGMENTS
     for joint in (4, 5, 18, 19):
-        for place, entry, sign in ((1, 5, 1), (2, 7, -1)):  # the sine of a bend about x, or y
+        for place, entry, sign in ((1, 5, 1), (2, 7, -1)):  # -sin and sin of a turn about x
             bulge[joint, 1 + SEGMENTS * place:1 + SEGMENTS * (place + 1), 2, joint - 1, entry] = (
                 sign * .01 * np.cos(angle))
     return weights, bulge.reshape(24 * n_part, 3, 207)

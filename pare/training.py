@@ -29,7 +29,7 @@ from metrics import cal_mpjpe
 from pare.batches import prepare, truth_of
 from pare.body import Skeleton
 from pare.losses import losses, skeleton_loss
-from pare.metrics import centre_of, complete, to, validate
+from pare.metrics import centre_of, complete, to_device, validate
 from pare.model import build, load_backbone
 from pare.muon import make_optimisers
 from pare.options import COLUMNS, N_RANKS, RANK, fill_in_defaults, make_parser, recipe_of
@@ -44,11 +44,11 @@ N_SKELETONS = 256  # bodies without images in each step
 
 def fit(model: nn.Module, batches, skeleton: Skeleton, recipe: Recipe, state: dict | None = None,
         in_bfloat16: bool = False):
-    """Train by a recipe; after each epoch yield its row of the history and the parts of a state.
+    """Train by a recipe; after each epoch yield its row of the history and the modules to save.
 
-    `batches` is a Mixture, Rendered or anything with their attributes. A state continues where it
-    was saved. With `in_bfloat16` the products of images are in bfloat16. Raises ValueError if the
-    loss diverges.
+    `batches` is a Mixture, Rendered or anything with their attributes. A `state` resumes the
+    training that saved it. With `in_bfloat16` images pass the network under autocast. Raises
+    ValueError if the loss diverges.
     """
     device, learner = skeleton.rows.device, distributed(model)
     optimisers = make_optimisers(model, recipe.lr, recipe.muon)
@@ -64,7 +64,8 @@ def fit(model: nn.Module, batches, skeleton: Skeleton, recipe: Recipe, state: di
         with_parts = recipe.part_epochs is None or epoch <= recipe.part_epochs
         weights = recipe.weights | {'parts': recipe.weights['parts'] * with_parts}
         for batch in live(epoch, batches.epoch(epoch), batches.n_batches):
-            terms = all_terms(model, learner, to(device, batch), skeleton, recipe, rng, in_bfloat16)
+            terms = all_terms(model, learner, to_device(device, batch), skeleton, recipe, rng,
+                              in_bfloat16)
             # also those of weight 0: DistributedDataParallel wants a gradient for all parameters
             weighted = torch.stack([weights[key] * term for key, term in terms.items()])
             for optimiser in optimisers:
@@ -86,8 +87,8 @@ def fit(model: nn.Module, batches, skeleton: Skeleton, recipe: Recipe, state: di
 def make_scheduler(optimiser: torch.optim.Optimizer, n_steps: int, done: int, one_cycle: bool):
     """Return the schedule of the learning rate of a training, after the first `done` of its steps.
 
-    The held rate follows from the step alone, so a resumed training may have another number of
-    epochs. The ladder, which alone uses one cycle, resumes none.
+    The held rate depends on the step alone, so a resumed training may change its number of epochs.
+    Only the ladder uses one cycle; it repeats an interrupted rung from the start.
     """
     if one_cycle:
         return OneCycleLR(optimiser, optimiser.param_groups[0]['lr'], n_steps, pct_start=.1,
@@ -105,7 +106,7 @@ def held(done: float) -> float:
 
 def all_terms(model: nn.Module, learner: nn.Module, batch: dict, skeleton: Skeleton, recipe: Recipe,
               rng, in_bfloat16: bool) -> dict[str, Tensor]:
-    """Compute the terms of the loss of a batch, and of bodies without images if they count."""
+    """Compute the loss terms of a batch, and of bodies without images if their weight is not 0."""
     device = batch['image'].device
     with torch.autocast(device.type, torch.bfloat16, enabled=in_bfloat16):
         found = learner(batch['image'], batch['gain'])
@@ -118,7 +119,7 @@ def all_terms(model: nn.Module, learner: nn.Module, batch: dict, skeleton: Skele
 
 
 def distributed(model: nn.Module) -> nn.Module:
-    """Return the network, under torchrun one that shares its gradients with the other processes."""
+    """Return the network; under torchrun wrap it, so that all processes average their gradients."""
     if not torch.distributed.is_initialized():
         return model
     if next(model.parameters()).is_cuda:

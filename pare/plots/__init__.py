@@ -40,7 +40,7 @@ def draw_history(history: dict, path) -> None:
 def draw_examples(rows: list[tuple], path) -> None:
     """Draw rows of title, image, true parts, found parts or None, found body over the image, found
     body and true body, or None, from the side."""
-    titles = ('image', 'true parts', 'found parts', 'found body', 'its side', 'the true side')
+    titles = ('image', 'true parts', 'found parts', 'found body', 'found, side', 'true, side')
     figure = new_figure(11, 1.85 * len(rows) + .3)
     axes = figure.subplots(len(rows), len(titles), squeeze=False)
     for number, (line, (title, image, truth, parts, *bodies)) in enumerate(zip(axes, rows)):
@@ -84,8 +84,8 @@ def draw_visible(shares, means, spreads, counts, path) -> None:
 
 def draw_sensitivity(image: np.ndarray, labels: np.ndarray, errors: np.ndarray, plain: float,
                      path) -> None:
-    """Draw how much larger than `plain` the MPJPE (n, n) is with a square that hides the image,
-    and the outline of the parts (h, w)."""
+    """Draw the MPJPE (n, n) with a square at each place, minus `plain`, the MPJPE without one, and
+    the outline of the parts (h, w)."""
     figure = new_figure(6.4, 3)
     left, right = figure.subplots(1, 2)
     left.imshow(image, extent=(0, 1, 1, 0))
@@ -97,7 +97,7 @@ def draw_sensitivity(image: np.ndarray, labels: np.ndarray, errors: np.ndarray, 
         right.contour(*places, labels > 0, levels=[.5], colors='black', linewidths=1)
     figure.colorbar(heat, ax=right, label='change of MPJPE (mm)')
     left.set_title(f'image, MPJPE {plain:.0f} mm', loc='left', fontsize=10)
-    right.set_title('with a square hidden here', loc='left', fontsize=10)
+    right.set_title('with a grey square here', loc='left', fontsize=10)
     for ax in (left, right):
         ax.set_axis_off()
     save_figure(figure, path)
