@@ -195,22 +195,24 @@ def finish(args: argparse.Namespace, model: LiftModel, history: list) -> None:
 
 # ---- the training -------------------------------------------------------------------------------
 
-def fit(model: LiftModel, poses: dict, optimiser, scheduler, loss, augment=None, epochs: int = 1,
-        batch_size: int = BATCH_SIZE, frozen: float = FROZEN, begun: int = 0):
+def fit(model: LiftModel, poses: dict, optimiser, scheduler, loss, augmentation=None,
+        epochs: int = 1, batch_size: int = BATCH_SIZE, frozen_after: float = FROZEN,
+        n_done: int = 0):
     """Train; yield the row of each epoch: epoch, rate at its start, mean loss, poses_per_s.
 
-    loss(model, batch) and augment(poses, done) take dictionaries of `as_tensors`; done is the
-    fraction of the training that is over. After the fraction `frozen` of the epochs the statistics
-    of batch norm are frozen. A OneCycleLR or CyclicLR steps once a batch, another scheduler once an
-    epoch. The first `begun` epochs are skipped. Raises ValueError if the loss is not finite.
+    loss(model, batch) and augmentation(poses, done) take dictionaries of `as_tensors`; done is the
+    fraction of the training that is over. After the fraction `frozen_after` of the epochs the
+    statistics of batch norm are frozen. A OneCycleLR or CyclicLR steps once a batch, another
+    scheduler once an epoch. The first `n_done` epochs are skipped. Raises ValueError if the loss is
+    not finite.
     """
     every_batch, n_poses = isinstance(scheduler, (OneCycleLR, CyclicLR)), len(poses['joint_2d'])
-    for epoch in range(begun + 1, epochs + 1):
+    for epoch in range(n_done + 1, epochs + 1):
         start, done = time.perf_counter(), (epoch - 1) / epochs
         row = {'epoch': epoch, 'rate': float(optimiser.param_groups[0]['lr'])}
         # what this epoch sees: new virtual cameras, limbs of other poses, noise
-        seen = augment(poses, done) if augment else poses
-        set_training(model, frozen=done >= frozen)
+        seen = augmentation(poses, done) if augmentation else poses
+        set_training(model, frozen=done >= frozen_after)
         order = torch.randperm(n_poses, device=seen['joint_2d'].device)
         total = 0.
         for rows in split_batches(order, batch_size):
@@ -257,7 +259,7 @@ def train(args: argparse.Namespace, state: dict | None) -> None:
     print('epoch     loss  train MPJPE  val MPJPE      rate  poses/s  time left')
     for row in fit(model, train_set, parts['optimiser'], parts['scheduler'], loss,
                    partial(augment, bones=bones), args.epochs, args.batch_size,
-                   begun=len(history)):
+                   n_done=len(history)):
         _, row['train_mpjpe'] = score(model, probe, loss)
         row['val_loss'], row['val_mpjpe'] = score(model, val_set, loss)
         history.append([row[column] for column in COLUMNS])

@@ -93,11 +93,11 @@ def wrong_people(joint_3d: np.ndarray, focal_len: np.ndarray) -> str:
     found = anatomy(joint_3d)
     if found is None:
         return 'x mirrored' if fx < 0 < fy else ''
-    upright, not_mirrored = found
+    upright, unmirrored = found
     wrong = []
     if not upright:
         wrong.append('people upside down')
-    if fx < 0 and not not_mirrored:
+    if fx < 0 and not unmirrored:
         wrong.append('mirrored people (their knees bend forwards)')
     return ' and '.join(wrong)
 

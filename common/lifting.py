@@ -16,8 +16,8 @@ from common.skeleton import (JOINTS, POINT_WEIGHTS, bone_lengths, bone_sum, from
 
 FEWEST = 9   # people with fewer joints, such as those without hips and legs, are skipped
 ROUNDS = 3   # 1 is 2 mm worse, more than 3 change nothing
-SIZE = .85   # sum of the bones of synthetic people, in distances from the camera to the root
-TALL = 2.23  # sum of the bones over the height; legs are 0.491 of the height (Winter, 2009)
+BONE_SUM = .85  # of synthetic people, in distances from the camera to the root
+BONES_PER_HEIGHT = 2.23  # sum of the bones over the height; legs are 0.491 of it (Winter, 2009)
 # the limits of what looks like a person; of 1,000 synthetic people one exceeds 2.6, none 0.148
 ODD_POINTS = 3.  # standard deviations of the points from those of the training
 ODD_BONE = .16   # longest bone over the sum of all
@@ -50,7 +50,7 @@ def lift_people(model, points: np.ndarray, image_size, focal: float | None = Non
                          f'with confidences of at least {CONFIDENT}')
     joints, shown, lifted = lift_points(model, to_lab(fill_in(joint_2d[kept], seen[kept])))
     if height:
-        joints *= height * TALL / bone_sum(joints[:, :-1] - joints[:, -1:])
+        joints *= height * BONES_PER_HEIGHT / bone_sum(joints[:, :-1] - joints[:, -1:])
     joint_3d, root = np.full((len(points), 15, 3), np.nan), np.full((len(points), 3), np.nan)
     joint_3d[kept], root[kept] = from_lab(joints[:, :-1]), joints[:, -1]
     return {'kept': kept, 'joint_3d': joint_3d, 'root': root, 'seen': seen[:, :-1],
@@ -142,7 +142,7 @@ def lift_points(model, joint_2d: np.ndarray) -> tuple[np.ndarray, ...]:
     focal_len, depth = 1 / model.inverse_focal.cpu().numpy(), np.ones_like(plane[..., :1])
     pose = np.concatenate([plane, 0 * depth], axis=-1)  # about the root
     for _ in range(ROUNDS):
-        scale = SIZE / bone_sum(pose).clip(min=1e-9)
+        scale = BONE_SUM / bone_sum(pose).clip(min=1e-9)
         shown = scale * plane * depth / (1 + scale * (depth - 1))
         lifted = model.lift(focal_len * shown)
         pose = (lifted - ROOT) / scale

@@ -32,7 +32,7 @@ GAITS = (((30, 28, 18, 8, -2, -10, -8, 8, 24, 32), (5, 17, 15, 7, 5, 12, 38, 62,
           10, 80))
 
 # Postures: frequency, six mean angles in degrees, six standard deviations. The angles are thigh
-# from the vertical and knee of one leg, the same of the other leg, tilt of pelvis, flexion of trunk.
+# from the vertical and knee of one leg, the same of the other, tilt of pelvis, flexion of trunk.
 LEGS = np.array([
     (6, 4, 8, 4, 8, 0, 3, 8, 8, 8, 8, 6, 8),                # standing
     (2, 20, 40, 20, 40, 10, 15, 12, 15, 12, 15, 8, 12),     # knees bent
@@ -147,7 +147,7 @@ def random_angles(rng, n: int) -> dict[str, np.ndarray]:
     going = [walk(rng, standing[1], *gait) for gait in GAITS]
     choice = rng.choice(3, n, p=(.5, .3, .2))
     legs, arms, tilt, flexion = (np.choose(choice, part) for part in zip(standing, *going))
-    small = {'list': 5, 'side': 7, 'twist': 9, 'neck': 5, 'head': 14, 'head_side': 7}  # spreads
+    small = {'roll': 5, 'side': 7, 'twist': 9, 'neck': 5, 'head': 14, 'head_side': 7}  # spreads
     small_limb = {'abduction': 7, 'hip_turn': 12, 'shrug': 4, 'protraction': 6}
     angles = {name: rng.normal(0, spread, n) for name, spread in small.items()}
     angles |= {name: rng.normal(0, spread, (2, n)) for name, spread in small_limb.items()}
@@ -187,7 +187,7 @@ def forward_kinematics(angles: dict[str, np.ndarray], lengths: dict[str, np.ndar
             'y', 'twist', share)
 
     # frames; column [..., 1] is the direction of y: up, or back along a limb
-    pelvis = turn('y', 'yaw') @ turn('x', 'tilt') @ turn('z', 'list')
+    pelvis = turn('y', 'yaw') @ turn('x', 'tilt') @ turn('z', 'roll')
     chest = trunk(1)
     head_turn = turn('x', 'head') @ turn('z', 'head_side')
     thigh = turn('x', 'hip', -1) @ turn('z', 'abduction') @ turn('y', 'hip_turn')

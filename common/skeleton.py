@@ -120,11 +120,11 @@ NORMAL = True, True  # upright and not mirrored, as `anatomy` says
 
 
 def anatomy(joint_3d: np.ndarray) -> tuple[bool, bool] | None:
-    """Tell if people (N, 15, 3) are not upside down, and not mirrored.
+    """Return (upright, unmirrored) for people (N, 15, 3).
 
-    Upside down are people whose trunk points down by more than 37 degrees; in a mirror knees bend
-    forwards, as with left and right joints swapped. Returns None for another skeleton than JOINTS,
-    and for fewer than 50 poses, too few to tell.
+    Upright: the trunk points down by at most 37 degrees. Unmirrored: knees bend backwards; they
+    bend forwards in a mirror, and if left and right joints are swapped. Returns None for another
+    skeleton than JOINTS, and for fewer than 50 poses, too few to tell.
     """
     joint_3d = joint_3d[::len(joint_3d) // 2000 + 1].astype(float)
     if len(joint_3d) < 50 or find_bones(joint_3d, known=BONES) != BONES:

@@ -160,8 +160,9 @@ def train(recipe: Recipe, poses: dict, epochs: int, seed: int):
     model, seconds = build(recipe, poses), 0.
     bones = find_bones(poses['joint_3d'].cpu().numpy()) if recipe.crossed else ()
     for row in fit(model, poses, **make_optimiser(recipe, model, poses, epochs), loss=recipe.loss,
-                   augment=partial(augment, bones=bones, noise=recipe.noise) if recipe.virtual
-                   else None, epochs=epochs, batch_size=recipe.batch_size, frozen=recipe.frozen):
+                   augmentation=partial(augment, bones=bones, noise=recipe.noise)
+                   if recipe.virtual else None, epochs=epochs, batch_size=recipe.batch_size,
+                   frozen_after=recipe.frozen):
         seconds += len(poses['joint_2d']) / row['poses_per_s']
         yield model, seconds
 

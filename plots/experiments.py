@@ -34,7 +34,7 @@ from common.charts import (BLUE, GREEN, GREY, ORANGE, PINK, TURN, UNIT, add_cm, 
 from common.command import has_bfloat16
 from common.files import Table, write_csv
 from common.people import FACE, GAITS, LENGTHS, forward_kinematics, random_angles, sample
-from common.lifting import TALL, fill_in, lift_points, visible
+from common.lifting import BONES_PER_HEIGHT, fill_in, lift_points, visible
 from common.skeleton import BONES, JOINTS, LIMBS, bone_sum, find_bones, joints_of
 from common.views import TWO_VIEWS, prepare_views
 from data import SUPERVISED, find_camera, load, split_blocks
@@ -55,7 +55,7 @@ def trained(model: LiftModel, poses: dict, epochs: int, lr: float = RATE, loss=s
     model.in_bfloat16 = has_bfloat16(CPU)
     bones = find_bones(poses['joint_3d'].numpy()) if crossed else ()
     for _ in fit(model, poses, **one_cycle(model, lr, poses, epochs, BATCH_SIZE), loss=loss,
-                 augment=partial(augment, bones=bones), epochs=epochs):
+                 augmentation=partial(augment, bones=bones), epochs=epochs):
         pass
     return model
 
@@ -452,7 +452,7 @@ def photographed(joint_3d: np.ndarray, points: np.ndarray | None) -> tuple[np.nd
     aside = rng.uniform(-.5, .5, (n, 2)) * (1, 9 / 16) / rng.uniform(.7, 2, (n, 1))
     ray = np.insert(aside, 2, -1, axis=1)
     turn = smallest_rotation(ray / np.linalg.norm(ray, axis=1, keepdims=True), ROOT)
-    metres = HEIGHT * TALL / bone_sum(joint_3d - ROOT)
+    metres = HEIGHT * BONES_PER_HEIGHT / bone_sum(joint_3d - ROOT)
     truth, points = ((part - ROOT) * metres @ turn for part in (joint_3d, points))
     distance = np.exp(rng.uniform(np.log(2), np.log(20), (n, 1, 1)))
     joints, points = (project(part + distance * ROOT @ turn, np.ones(2))

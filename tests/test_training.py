@@ -1,7 +1,6 @@
 """One epoch as the handouts call it, the loop, two views without 3D, and the command."""
 import csv
 import sys
-from functools import partial
 from pathlib import Path
 from runpy import run_path
 
@@ -11,7 +10,6 @@ import torch
 from torch.nn import BatchNorm1d
 from torch.optim.lr_scheduler import ExponentialLR, OneCycleLR
 
-import training
 from common.augment import augment
 from common.camera import ROOT
 from common.files import save_pickle
@@ -24,15 +22,23 @@ from data import find_camera, load
 from metrics import cal_mpjpe
 from model import LiftModel
 from training import (FROZEN, fit, image_error, main, one_cycle, reprojection_loss, run_epoch,
-                      run_epoch_weak, score, split_batches, supervised_loss)
+                      run_epoch_weak, split_batches, supervised_loss)
 
 CPU = torch.device('cpu')
-DETECTED = sample(200, seed=5)
-POSES = {key: array for key, array in DETECTED.items() if key != 'joint_detected'}
+POSES = {key: array for key, array in sample(200, seed=5).items() if key != 'joint_detected'}
 VIEWS = {key: POSES[key] for key in TWO_VIEWS}
 PLAIN = as_tensors({key: POSES[key] for key in ('joint_2d_1', 'joint_3d')}, CPU)
 CENTRE = torch.from_numpy(ROOT)
 MEAN_POSE = cal_mpjpe(np.tile(POSES['joint_3d'].mean(axis=0), (200, 1, 1)), POSES['joint_3d'])
+
+
+def few_joints(joints):
+    return {key: array[:, :9] if key.startswith('joint') else array
+            for key, array in joints.items()}
+
+
+def first(n_samples, joints):
+    return {key: array[:n_samples] for key, array in joints.items()}
 
 
 def model_and_optimiser():
@@ -66,13 +72,10 @@ def test_a_graders_own_script_learns():
 
 @pytest.mark.parametrize('epoch', (run_epoch, run_epoch_weak))
 def test_arrays_lists_and_tensors_are_the_same_data(epoch):
-    spellings = (POSES, {key: torch.from_numpy(array) for key, array in POSES.items()},
-                 {key: array.astype(float).reshape(200, -1).tolist()
-                  for key, array in POSES.items()})
     results = []
-    for joints in spellings:
-        model, optimiser = model_and_optimiser()
-        results.append(epoch(1, joints, model, optimiser, None))
+    for spelling in (np.asarray, torch.from_numpy, lambda array: array.reshape(200, -1).tolist()):
+        joints = {key: spelling(array) for key, array in POSES.items()}
+        results.append(epoch(1, joints, *model_and_optimiser(), None))
     assert results[0] == results[1] == results[2] and results[0][1] > 0
 
 
@@ -83,30 +86,25 @@ def test_scoring_changes_nothing_and_more_data_not_the_statistics():
     run_epoch(1, POSES, model, optimiser, None)
     mean = model.mean_out.clone()
     np.testing.assert_allclose(mean[2::3], POSES['joint_3d'][..., 2].mean(axis=0), atol=1e-6)
-    run_epoch(2, {key: array[:50] for key, array in POSES.items()}, model, optimiser, None)
+    run_epoch(2, first(50, POSES), model, optimiser, None)
     before, random = bits(model), torch.get_rng_state()
     run_epoch(3, POSES, model, None, None, split='test')
     assert torch.equal(model.mean_out, mean) and torch.equal(bits(model), before)
     assert torch.equal(torch.get_rng_state(), random)
 
 
-@pytest.mark.parametrize('n_samples, batch_size', (
-    (2, 2), (3, 2), (63, 64), (65, 64), (127, 64), (128, 64), (129, 64), (1000, 64), (9, 5000)))
+@pytest.mark.parametrize('n_samples, batch_size', ((2, 2), (65, 64), (127, 64), (129, 64), (9, 99)))
 def test_no_sample_is_dropped_and_none_is_alone(n_samples, batch_size):
-    rows = torch.randperm(n_samples)
-    batches = split_batches(rows, batch_size)
-    assert torch.equal(torch.cat(batches), rows)
+    batches = split_batches(torch.arange(n_samples), batch_size)
+    assert torch.equal(torch.cat(batches), torch.arange(n_samples))
     assert min(map(len, batches)) >= min(batch_size, n_samples)
-    assert n_samples < batch_size or len(batches) == n_samples // batch_size
 
 
 @pytest.mark.parametrize('epoch', (run_epoch, run_epoch_weak))
 @pytest.mark.parametrize('joints, batch_size, words', (
-    ({key: array[:, :9] if key.startswith('joint') else array for key, array in POSES.items()}, 64,
-     'key joint_2d_1: found 9 joints, expected 15'),
+    (few_joints(POSES), 64, 'key joint_2d_1: found 9 joints, expected 15'),
     ({'joint_2d_1': POSES['joint_2d_1']}, 64, 'is missing: found joint_2d_1'),
-    (POSES, 1, 'in batches of 1,'),
-    ({key: array[:1] for key, array in POSES.items()}, 64, '1 samples in batches of 64')))
+    (POSES, 1, 'in batches of 1,'), (first(1, POSES), 64, '1 samples in batches of 64')))
 def test_an_epoch_refuses_data_that_it_cannot_learn_from(epoch, joints, batch_size, words):
     with pytest.raises(ValueError, match=words):
         epoch(1, joints, *model_and_optimiser(), None, batch_size)
@@ -136,27 +134,12 @@ def test_fit_is_this_plain_loop():
         losses.append(np.mean(errors))
     torch.manual_seed(1)
     rows = list(fit(same, PLAIN, **one_cycle(same, 1e-2, PLAIN, 4, 60), loss=supervised_loss,
-                    augment=lambda poses, part: done.append(part) or poses, epochs=4,
+                    augmentation=lambda poses, part: done.append(part) or poses, epochs=4,
                     batch_size=60))
     assert [row['loss'] for row in rows] == pytest.approx(losses, rel=3e-5)
     torch.testing.assert_close(bits(same), bits(model), atol=1e-3, rtol=0)
     assert [row['epoch'] for row in rows] == [1, 2, 3, 4] and rows[0]['rate'] == 1e-2 / 25
     assert done == [0, .25, .5, .75]  # the fraction of the training that is over
-
-
-@pytest.mark.parametrize('weak', (False, True))
-def test_a_training_on_a_gpu_makes_no_tensor_on_the_cpu(monkeypatch, weak):
-    """The meta device stands in for a GPU. It holds no numbers, so those read back are made up."""
-    monkeypatch.setattr(torch.Tensor, 'item', lambda tensor: 1.)
-    monkeypatch.setattr(torch.Tensor, '__float__', lambda tensor: 1., raising=False)
-    joints = prepare_views(POSES)[0] if weak else DETECTED
-    poses = as_tensors(find_camera(joints)[0], torch.device('meta'))
-    model = LiftModel(1, 16).to('meta')
-    model.set_statistics(poses['joint_2d'], poses['joint_3d'])
-    optimiser = torch.optim.Adam(model.parameters())  # not fused, which meta does not know
-    loss = reprojection_loss if weak else supervised_loss
-    rows = list(fit(model, poses, optimiser, None, loss, partial(augment, bones=BONES), epochs=2))
-    assert len(rows) == 2 and score(model, poses, loss) == (1, 1)
 
 
 # ---- two views without 3D -----------------------------------------------------------------------
@@ -189,20 +172,6 @@ def test_images_are_compared_as_a_slow_loop_compares_them():
     assert error.item() == pytest.approx(np.mean(expected), rel=1e-4)
 
 
-def test_a_lift_behind_the_camera_is_led_back():
-    """So is one at a depth of 0, whose image would be infinite."""
-    poses = as_tensors(prepare_views(POSES)[0], CPU)
-    pose = poses['truth'] - CENTRE
-    pose[::2, :, 2], pose[1::2, :, 2] = 1, 1.5
-    optimiser = torch.optim.Adam([pose.requires_grad_()], 1e-2)
-    for _ in range(300):
-        optimiser.zero_grad()
-        error = image_error(pose, poses)
-        error.backward()
-        optimiser.step()
-    assert error < .03 and (pose[..., 2] < 1).all()
-
-
 @pytest.mark.parametrize('bones', ((), BONES))
 def test_the_right_lifts_have_no_reprojection_loss(bones):
     """They are right in every virtual view, and for crossed poses."""
@@ -226,28 +195,25 @@ def test_the_right_lifts_have_no_reprojection_loss(bones):
 def test_joint_3d_is_not_learnt_from(here):
     """The weights are the same if joint_3d is true, noise, or missing. Only the score differs."""
     noise = np.random.default_rng(0).normal(size=POSES['joint_3d'].shape)
-    rows = {}
+    rows = []
     for name, joints in (('true', POSES), ('noise', {**VIEWS, 'joint_3d': noise}), ('none', VIEWS)):
         save_pickle(f'{name}.pkl', joints)
         main([*SMALL, '--weak', '--data', f'{name}.pkl', '--out', name])
-        rows[name] = history()[-1]
-    true, other, none = (Path(name).read_bytes() for name in rows)
-    assert true == other == none and rows['none']['val_mpjpe'] == ''
-    assert float(rows['true']['val_mpjpe']) < .1 < float(rows['noise']['val_mpjpe'])
-    loss, = {row['val_loss'] for row in rows.values()}
-    assert float(loss) > 1.2 * float(rows['true']['val_mpjpe'])  # it is not the MPJPE
+        rows.append(history()[-1])
+    assert Path('true').read_bytes() == Path('noise').read_bytes() == Path('none').read_bytes()
+    true, other, none = (row['val_mpjpe'] for row in rows)
+    assert float(true) < .1 < float(other) and none == ''
+    assert len({row['val_loss'] for row in rows}) == 1
 
 
 def test_a_focal_length_may_be_given(here, fails):
     """The option is used if the file has no focal lengths. Then points may be in pixels."""
-    pixels = {key: 1000 * array if '2d' in key else array for key, array in POSES.items()}
-    weights = []
-    for name, focal, given in (('own', {'focal_len_1': 1147.5, 'focal_len_2': 1147.5}, '9'),
-                               ('none', {}, '1147.5')):
-        save_pickle(name, {key: pixels[key] for key in pixels if 'focal' not in key} | focal)
-        main([*SMALL, '--weak', '--data', name, '--focal', given])
-        weights.append(Path('liftModel').read_bytes())
-    assert weights[0] == weights[1]
+    pixels = {key: 1000 * POSES[key] if '2d' in key else POSES[key] for key in TWO_VIEWS[:4]}
+    save_pickle('none', pixels)
+    save_pickle('own', pixels | {'focal_len_1': 1147.5, 'focal_len_2': 1147.5})
+    for name, focal in (('none', '1147.5'), ('own', '9')):
+        main([*SMALL, '--weak', '--data', name, '--focal', focal, '--out', f'from {name}'])
+    assert Path('from none').read_bytes() == Path('from own').read_bytes()
     assert 'focal_len_1' in fails(main, *SMALL, '--weak', '--data', 'none')
 
 
@@ -264,12 +230,10 @@ def test_without_data_synthetic_people_are_learnt(tmp_path, monkeypatch, no_char
     assert not np.isin(test, train).all(axis=1).any()  # other people
     state = torch.load('a/b', weights_only=True)
     assert state.keys() == LiftModel(1, 16).state_dict().keys() and state['fitted']
-    assert {str(path) for path in Path().rglob('*.*')} == {
-        'data_train_lift.pkl', 'data_test_lift.pkl', 'plots/history.csv', 'plots/history.png'}
+    assert Path('plots/history.png').exists()
     rows, output = history(), capsys.readouterr().out
-    assert tuple(rows[0]) == training.COLUMNS and [row['epoch'] for row in rows] == ['1', '2', '3']
+    assert [row['epoch'] for row in rows] == ['1', '2', '3']
     assert float(rows[2]['train_mpjpe']) < float(rows[0]['train_mpjpe'])
-    assert rows[2]['train_mpjpe'] != rows[2]['val_mpjpe']
     printed = [line.split()[1:4] for line in output.splitlines()]
     assert [f'{float(rows[2][key]):.5f}' for key in ('loss', 'train_mpjpe', 'val_mpjpe')] in printed
     assert '30,400 poses of 15 joints' in output
@@ -284,7 +248,6 @@ def test_two_views_come_from_data_train_if_there_is_one(here, capsys, weak, name
 
 @pytest.mark.parametrize('weak', ((), ('--weak',)))
 def test_a_seed_gives_the_same_bits_and_each_option_others(here, monkeypatch, weak):
-    """Poses are crossed with 3D and with two views, so without that the bits differ too."""
     def weights(*options):
         main([*SMALL, *weak, '--epochs', '1', *options])
         return Path('liftModel').read_bytes()
@@ -292,21 +255,14 @@ def test_a_seed_gives_the_same_bits_and_each_option_others(here, monkeypatch, we
     found = [weights(), *(weights(*option.split()) for option in (
         '--seed 1', '--lr .001', '--dropout .1', '--precision bfloat16', '--batch-size 64'))]
     assert weights() == found[0]
-    monkeypatch.setattr('common.augment.CROSSED', 0)
+    monkeypatch.setattr('common.augment.CROSSED', 0)  # so poses were crossed
     assert len({weights(), *found}) == 1 + len(found)
 
 
 def test_few_samples_of_another_skeleton_are_learnt(here):
-    save_pickle('few.pkl', {key: array[:4, :9] if key.startswith('joint') else array[:4]
-                            for key, array in DETECTED.items()})
-    main([*SMALL, '--data', 'few.pkl', '--batch-size', '4000'])
+    save_pickle('few.pkl', first(4, few_joints(POSES)))
+    main([*SMALL, '--data', 'few.pkl'])
     assert torch.load('liftModel', weights_only=True)['last.bias'].shape == (27,)
-
-
-def test_the_corrections_of_the_rays_are_wide_enough_for_a_detectors_points(here):
-    main([*SMALL])
-    std_out = torch.load('liftModel', weights_only=True)['std_out'].view(15, 3)
-    assert (std_out[:, :2] > .099 * std_out[:, 2].mean()).all()
 
 
 def test_motion_capture_is_learnt(mocap_test, here):
@@ -321,11 +277,9 @@ def test_motion_capture_is_learnt(mocap_test, here):
     (('--data', 'far.pkl'), 'far.pkl: key joint_3d'),
     (('--data', 'two.pkl', '--weak'), 'two.pkl: key joint_2d_2 is missing'),
     (('--data', 'turned.pkl', '--weak'), 'turned.pkl: keys rot, transl'),
-    (('--out', 'two.pkl/liftModel'), 'two.pkl'), (('--plots', 'two.pkl/plots'), 'two.pkl'),
-    (('--out', '.'), '--out: found the folder'),
+    (('--out', 'two.pkl/liftModel'), 'two.pkl'), (('--out', '.'), '--out: found the folder'),
     (('--out', 'two.pkl', '--data', 'two.pkl'), 'the input --data'),
-    (('--focal', '1.1'), '--focal: found no --weak'), (('--dropout', '1'), '--dropout: found 1'),
-    (('--lr', '1e30'), 'found a loss of')))
+    (('--focal', '1.1'), '--focal: found no --weak'), (('--lr', '1e30'), 'found a loss of')))
 def test_mistakes_are_named_in_one_line_and_leave_the_old_weights(here, fails, options, words):
     Path('liftModel').write_bytes(b'old')
     save_pickle('two.pkl', {key: POSES[key][:2] for key in ('joint_2d_1', 'joint_3d')})
