@@ -180,8 +180,8 @@ def lift_keypoints(points, image_size, focal: float | None = None,
 
     image_size is (W, H) in pixels, `focal` in pixels, by default the diagonal; `height` in metres.
     Returns joints (N, 15, 3) in the frame of the camera, in metres with a height, else in distances
-    to the root, NaN for people with too few points; and which were filled in (N, 15). Raises
-    ValueError for points of no known format, and if nobody has enough.
+    from the camera to the root, NaN for people with too few points; and which were filled in
+    (N, 15). Raises ValueError for points of no known format, and if nobody has enough.
     """
     found = lift_people(shipped_model(), from_array(points), image_size, focal, height)
     if found['odd'].any():
@@ -220,7 +220,7 @@ def make_parser() -> Parser:
     option('--centre', type=float, nargs=2, metavar=('CX', 'CY'),
            help='with --keypoints: principal point in pixels, for a crop; default: the middle')
     option('--height', type=bounded(float, .3, 3), metavar='M',
-           help='with --keypoints: height of each person in metres; else the unit is the distance')
+           help='with --keypoints: height of each person in metres; else each root is at 1')
     option('--fps', type=bounded(float, 1, 1000), metavar='N', help='the rows of --keypoints are '
            'frames of one person, or of several with ids: smooth joints, and --animate is a film')
     option('--predict', type=Path, metavar='OUT.npy',

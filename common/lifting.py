@@ -18,7 +18,8 @@ FEWEST = 9   # people with fewer joints, such as those without hips and legs, ar
 ROUNDS = 3   # 1 is 2 mm worse, more than 3 change nothing
 BONE_SUM = .85  # of synthetic people, in distances from the camera to the root
 BONES_PER_HEIGHT = 2.23  # sum of the bones over the height; legs are 0.491 of it (Winter, 2009)
-# the limits of what looks like a person; of 1,000 synthetic people one exceeds 2.6, none 0.148
+# the limits of what looks like a person; of 1,000 synthetic people one exceeds 2.6 standard
+# deviations, and none has a bone longer than 0.148 of the sum
 ODD_POINTS = 3.  # standard deviations of the points from those of the training
 ODD_BONE = .16   # longest bone over the sum of all
 

@@ -225,7 +225,10 @@ SIZES = {  # backbone, branches with their steps, MLPs of the parts, plain head
 
 def build(kind: str, size: str, placed: bool = True, shared: bool = False,
           **changes) -> nn.Module:
-    """Make a regressor, mlp or pare, of one of SIZES with `changes`; placed, shared as in Pare."""
+    """Make a regressor, mlp or pare, of one of SIZES with `changes`.
+
+    `placed` is as in Pare, `shared` as in PartMLPs.
+    """
     sizes = SIZES[size] | changes
     backbone = ResNet(sizes['depth'], sizes['width'], sizes['fine'])
     if kind == 'mlp':

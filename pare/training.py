@@ -44,7 +44,7 @@ N_SKELETONS = 256  # bodies without images in each step
 
 def fit(model: nn.Module, batches, skeleton: Skeleton, recipe: Recipe, state: dict | None = None,
         in_bfloat16: bool = False):
-    """Train by a recipe; after each epoch yield its row of the history and the modules to save.
+    """Train by a recipe; after each epoch yield its row of the history and the parts to save.
 
     `batches` is a Mixture, Rendered or anything with their attributes. A `state` resumes the
     training that saved it. With `in_bfloat16` images pass the network under autocast. Raises
@@ -87,7 +87,7 @@ def fit(model: nn.Module, batches, skeleton: Skeleton, recipe: Recipe, state: di
 def make_scheduler(optimiser: torch.optim.Optimizer, n_steps: int, done: int, one_cycle: bool):
     """Return the schedule of the learning rate of a training, after the first `done` of its steps.
 
-    The held rate depends on the step alone, so a resumed training may change its number of epochs.
+    The held rate depends only on the step and n_steps, so a resumed training may change its epochs.
     Only the ladder uses one cycle; it repeats an interrupted rung from the start.
     """
     if one_cycle:

@@ -79,14 +79,8 @@ def shipped():
 
 
 @pytest.fixture(scope='session')
-def mocap():
-    """The folder of motion capture in the format of the lab; skips if there is none."""
+def mocap_test():
+    """The test poses of motion capture in the format of the lab; skips if there are none."""
     if not MOCAP.exists():
         pytest.skip(f'no motion capture in {MOCAP}')
-    return MOCAP
-
-
-@pytest.fixture(scope='session')
-def mocap_test(mocap):
-    """The test poses of the motion capture; do not change them."""
-    return load(mocap / 'data_test.pkl')
+    return load(MOCAP / 'data_test.pkl')

@@ -11,8 +11,8 @@ OBJECTS = np.empty(4, dtype=object)
 OBJECTS[:] = list(JOINTS)
 SPELLINGS = {'array': JOINTS, 'list of arrays': list(JOINTS), 'lists': JOINTS.tolist(),
              'array of arrays': OBJECTS, 'other byte order': JOINTS.astype('>f8'),
-             'by columns': np.asfortranarray(JOINTS), 'transposed': JOINTS.transpose(0, 2, 1),
-             'number': np.float64(1.15), 'text': np.array(['é', '日本'])}
+             'transposed': JOINTS.transpose(0, 2, 1), 'number': np.float64(1.15),
+             'text': np.array(['é', '日本'])}
 
 
 def read(tmp_path, content) -> dict:
@@ -54,15 +54,9 @@ def test_nothing_of_a_malicious_file_runs(tmp_path, name):
         assert [path.name for path in tmp_path.iterdir()] == ['a.pkl']
 
 
-def test_bytes_do_not_become_pointers(tmp_path):
-    """Two numbers whose type is changed to that of objects: using them would crash Python."""
-    whole = pickle.dumps({'a': np.frombuffer(16 * b'A')}, 2)
-    with pytest.raises(ValueError, match='a.pkl: found '):
-        read(tmp_path, whole.replace(b'f8', b'O8'))
-
-
 @pytest.mark.parametrize('content, words', (
     (pickle.dumps([JOINTS]), 'a list'), (pickle.dumps(SPELLINGS)[:-99], 'no readable pickle'),
+    (pickle.dumps(np.ones(2), 2).replace(b'f8', b'O8'), 'no readable pickle'),  # pointers
     (b'', 'no readable pickle'), (b'\x1f\x8b', 'gunzip'), (b'PK\x03\x04', 'zip'),
     (b'\x93NUMPY', 'np.save'), (b'{"a": 1}', 'JSON'), (b'version https://git-lfs', 'git-lfs')))
 def test_another_kind_of_file_is_named(tmp_path, content, words):

@@ -6,7 +6,7 @@ import pytest
 
 from common.camera import ray_angle
 from common.people import sample
-from common.views import LEAST_ANGLE, prepare_views
+from common.views import prepare_views
 
 VIEWS = sample(400, seed=4)
 ANGLE = ray_angle(VIEWS)
@@ -27,10 +27,9 @@ def test_views_of_each_sign_are_prepared_without_3d(sign, noise):
     views, summary = prepare_views(views)
     assert 'signs {:+} {:+}'.format(*sign) in summary
     assert len(views['rot']) > .97 * (ANGLE > 20).sum() and (ANGLE > 20).mean() > .7
-    if not noise:
-        wide = ANGLE[ANGLE > LEAST_ANGLE] > 20
-        np.testing.assert_allclose(views['triangulated'][wide], VIEWS['joint_3d'][ANGLE > 20],
-                                   atol=1e-5)
+    wide = ANGLE[views['row']] > 20
+    off = np.abs(views['triangulated'] - VIEWS['joint_3d'][views['row']])[wide]
+    assert off.max() < 1e-5 or noise and np.median(off) < .02
 
 
 def test_samples_without_depth_are_dropped_and_counted():
@@ -49,8 +48,6 @@ def test_the_unit_of_transl_is_found():
     error = np.linalg.norm(views['triangulated'] - views['joint_3d'], axis=-1)
     assert np.median(error) < .01
 
-
-# ---- refused ------------------------------------------------------------------------------------
 
 ROT, TRANSL = VIEWS['rot'].reshape(-1, 3, 3), VIEWS['transl']
 DOWN = np.diag(np.float32([1, -1, -1]))
