@@ -1,5 +1,5 @@
 """What the tests of pare/ share."""
-from concurrent.futures import Future
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
 from functools import cache
 from io import StringIO
@@ -8,47 +8,36 @@ from types import SimpleNamespace
 
 import pytest
 
-from made import TINY
+from made import TINY, rendered_batch
 from pare import batches, eval as scoring, people as rendering, training
-from pare.formats import write_npz
 from pare.people import render_people
 
 
 @pytest.fixture(scope='session')
 def people(tmp_path_factory):
-    """A file of 20 rendered people."""
+    """A file of 20 rendered people, as the command writes it."""
     path = tmp_path_factory.mktemp('people') / 'people.npz'
-    write_npz(path, render_people(20, 64, seed=0))
+    rendering.main([str(path), '--n', '20', '--size', '64', '--seed', '0'])
     return path
 
 
-class AtOnce:
-    """Renders at once and in this process."""
-
-    def __init__(self, *_):
-        pass
-
-    def submit(self, function, *values) -> Future:
-        future = Future()
-        future.set_result(function(*values))
-        return future
-
-    def shutdown(self, **_) -> None:
-        pass
+@pytest.fixture(scope='session')
+def batch():
+    """Eight rendered people; do not change them."""
+    return rendered_batch(8, 32)
 
 
 once = cache(render_people)  # the same people in many tests
 
 
 def make_small(patch) -> None:
-    """Few people, each shown once, few bodies without images, no other process, no charts."""
+    """Few people, each shown once, few bodies without images, and no other process."""
     for module, name, value in (
             (rendering, 'PASSES', 1), (rendering, 'render_people', once),
-            (rendering, 'ProcessPoolExecutor', AtOnce), (batches, 'N_VAL', 20),
+            (rendering, 'ProcessPoolExecutor', lambda *_: ThreadPoolExecutor(1)),
+            (batches, 'N_VAL', 20),
             (batches, 'N_MEAN', 500), (training, 'N_SKELETONS', 16), (scoring, 'N_TEST', 20)):
         patch.setattr(module, name, value)
-    for module in ('common.charts', 'pare.plots'):
-        patch.setattr(f'{module}.save_figure', lambda figure, path: Path(path).touch())
 
 
 @pytest.fixture
@@ -57,8 +46,9 @@ def small(monkeypatch):
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch, small):
-    """A new current directory."""
+def here(tmp_path, monkeypatch, small, no_charts):
+    """A new current directory; charts are empty files."""
+    monkeypatch.setattr('pare.plots.save_figure', lambda figure, path: Path(path).touch())
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -21,9 +21,9 @@ from pare.standin import make_body
 
 ARRAYS = {key: array.astype(np.int64 if array.dtype.kind in 'ui' else np.float32)
           for key, array in make_body().items()}
+SKELETON, EYE, CPU = Skeleton(ARRAYS), torch.eye(3).expand(1, 24, 3, 3), torch.device('cpu')
 TINY = ('--people', '100', '--epochs', '2', '--batch-size', '32', '--resolution', '32', '--device',
         'cpu', '--precision', 'float32')
-EYE = torch.eye(3).expand(1, 24, 3, 3)
 
 
 def random_pose(n, seed=0, angle=.6):
@@ -31,9 +31,15 @@ def random_pose(n, seed=0, angle=.6):
     return torch.randn(n, 10), axis_angle_to_matrix(angle * torch.randn(n, 24, 3))
 
 
-def bare(arrays=ARRAYS) -> dict:
-    """A body without the files of regressors."""
-    return {key: array for key, array in arrays.items() if 'J_regressor_' not in key}
+def bare(*more) -> dict:
+    """A body without the files of regressors, and without more."""
+    return {key: array for key, array in ARRAYS.items()
+            if 'J_regressor_' not in key and key not in more}
+
+
+def sized(size: float, arrays=ARRAYS) -> dict:
+    """A body so many times as large."""
+    return arrays | {'v_template': np.float32(size * arrays['v_template'])}
 
 
 def rendered_batch(n: int, size: int = 64, seed: int = 5) -> dict:
@@ -43,53 +49,58 @@ def rendered_batch(n: int, size: int = 64, seed: int = 5) -> dict:
 
 def truth_of(batch, **changes) -> dict:
     """What a perfect network finds: the true bodies, and cameras that see their keypoints."""
-    points = Skeleton(ARRAYS)(batch['betas'], batch['rotations']).keypoints
     places, sure = batch['keypoints'].split((2, 1), dim=2)
+    points = SKELETON(batch['betas'], batch['rotations']).keypoints
     return {'betas': batch['betas'], 'rotations': batch['rotations'],
             'camera': fit_camera(points, places, sure[..., 0])} | changes
 
 
-@contextmanager
-def refused(message: str):
-    """The block must raise a ValueError of one short line that matches."""
-    with pytest.raises(ValueError, match=message) as error:
-        yield
-    assert '\n' not in str(error.value) and len(str(error.value)) < 700
+def pictures_in(folder) -> set[str]:
+    """The names of the PNGs in a folder; each must show something."""
+    for path in folder.glob('*.png'):
+        pixels = np.asarray(Image.open(path).convert('RGB')).astype(float)
+        assert min(pixels.shape[:2]) > 200 and pixels.std() > 5, path
+    return {path.name for path in folder.glob('*.png')}
 
+
+def says(message: str, words: str) -> None:
+    """The message must be one short line that has these words."""
+    assert '\n' not in message.rstrip() and len(message) < 700
+    assert not [word for word in words.split() if word not in message], message
+
+
+@contextmanager
+def refused(words: str):
+    """The block must raise a ValueError of one short line, see says."""
+    with pytest.raises(ValueError) as error:
+        yield
+    says(str(error.value), words)
+
+
+# ---- two processes ------------------------------------------------------------------------------
 
 def share(folder) -> None:
-    """Save the gradients and scores of one of two processes, each of which has its share."""
+    """Save what one of two processes makes of its share."""
     torch.distributed.init_process_group()
     assert from_first(lambda: training.RANK) == 0
-    torch.save((gradients(), scores()), folder / f'{training.RANK}.pt')
+    torch.save(gradients_and_scores(), folder / f'{training.RANK}.pt')
     torch.distributed.destroy_process_group()
 
 
-def gradients() -> list:
-    """Of a batch, once more without part loss as after --part-epochs.
-
-    Batch norm is as in evaluation, since it sees only its share.
-    """
+def gradients_and_scores() -> tuple[list, dict]:
+    """Of a network in evaluation, since batch norm sees only its share; without part loss, as after
+    --part-epochs."""
     torch.manual_seed(0)
-    model = build('pare', 'small').eval()
-    learner = training.distributed(model)
-    batch = {key: value[training.RANK::training.N_RANKS]
-             for key, value in rendered_batch(8, 32).items()}
-    for weight_of_parts in (1., 0.):
-        model.zero_grad()
-        terms = losses(learner(batch['image'], batch['gain']), batch, Skeleton(ARRAYS), False)
-        terms['parts'] = weight_of_parts * terms['parts']
-        sum(terms.values()).backward()
-    return [weight.grad for weight in model.parameters()]
+    model, samples = build('pare', 'small').eval(), rendered_samples(9, 32, 0)[0]
+    learner, rows = training.distributed(model), range(training.RANK, 9, training.N_RANKS)
+    found = validate(model, DataLoader(samples, 4, sampler=rows), SKELETON, CPU, 32)
+    batch = default_collate([samples[row] for row in rows if row < 8])
+    terms = losses(learner(batch['image'], batch['gain']), batch, SKELETON, False)
+    (sum(terms.values()) - terms['parts'] + 0 * terms['parts']).backward()
+    return [weight.grad for weight in model.parameters()], found
 
 
-def scores() -> dict:
-    """Of a network without training."""
-    torch.manual_seed(0)
-    batches = DataLoader(rendered_samples(9, 32, 0)[0], 4,
-                         sampler=range(training.RANK, 9, training.N_RANKS))
-    return validate(build('pare', 'small'), batches, Skeleton(ARRAYS), torch.device('cpu'), 32)
-
+# ---- files of the field -------------------------------------------------------------------------
 
 class Ch:
     """Pickled as chumpy pickles its arrays."""
@@ -98,33 +109,20 @@ class Ch:
         self.__dict__.update(state)
 
 
-class Select(Ch):
-    pass
+Select, csc_matrix = (type(name, (Ch,), {}) for name in ('Select', 'csc_matrix'))
+CLASSES = {Ch: 'chumpy.ch', Select: 'chumpy.reordering', csc_matrix: 'scipy.sparse.csc'}
 
 
-class csc_matrix(Ch):
-    pass
-
-
-CLASSES = {Ch: 'chumpy.ch', Select: 'chumpy.reordering',
-           csc_matrix: 'scipy.sparse.csc'}
-
-
-def pickle_as_field(path, value, protocol):
+def pickle_as_field(path, value, protocol=2):
     """Pickles a value with the classes above under their true names."""
-    names = {module for module in CLASSES.values()} | {'chumpy', 'scipy', 'scipy.sparse'}
-    before = {name: sys.modules.get(name) for name in names}
-    try:
-        sys.modules.update({name: type(sys)(name) for name in names})
+    names = {*CLASSES.values(), 'chumpy', 'scipy', 'scipy.sparse'}
+    with pytest.MonkeyPatch.context() as patch:
+        for name in names:
+            patch.setitem(sys.modules, name, type(sys)(name))
         for kind, module in CLASSES.items():
             kind.__module__ = module
             setattr(sys.modules[module], kind.__name__, kind)
         path.write_bytes(pickle.dumps(value, protocol=protocol))
-    finally:
-        for name, module in before.items():
-            sys.modules.pop(name)
-            if module is not None:
-                sys.modules[name] = module
     return path
 
 
@@ -163,20 +161,19 @@ def annotations(folder, **changes):
     """Three photographs with the keys of SPIN, the pose of one known to be wrong."""
     rng, n = np.random.default_rng(0), 3
     (folder / 'images').mkdir(exist_ok=True)
-    for number in range(n):
-        Image.fromarray(rng.integers(0, 255, (90, 120, 3), dtype=np.uint8)).save(
-            folder / f'images/{number}.jpg')
+    names = [f'images/{number}.jpg' for number in range(n)]
+    for name in names:
+        Image.fromarray(rng.integers(0, 255, (90, 120, 3), dtype=np.uint8)).save(folder / name)
     pose = np.float32(rng.normal(0, .2, (n, 72)))
     pose[:, :3] += (np.pi, 0, 0)
-    points = Skeleton(ARRAYS)(torch.zeros(n, 10), axis_angle_to_matrix(
+    points = SKELETON(torch.zeros(n, 10), axis_angle_to_matrix(
         torch.from_numpy(pose).view(n, 24, 3))).keypoints
     part = np.concatenate([40 * points[..., :2].numpy() + (60, 45), np.ones((n, 24, 1))], axis=2)
-    found = {'imgname': np.array([f'images/{number}.jpg' for number in range(n)]),
-             'center': np.tile([60., 45], (n, 1)), 'scale': np.full(n, .4), 'part': part,
-             'pose': pose, 'shape': np.zeros((n, 10), np.float32),
-             'has_smpl': np.array([1, 1, 0])} | changes
-    found = {key: array for key, array in found.items() if array is not None}
-    np.savez(folder / 'set.npz', **found)
+    found = {'imgname': np.array(names), 'center': np.tile([60., 45], (n, 1)),
+             'scale': np.full(n, .4), 'part': part, 'pose': pose,
+             'shape': np.zeros((n, 10), np.float32), 'has_smpl': np.array([1, 1, 0])} | changes
+    np.savez(folder / 'set.npz', **{key: array for key, array in found.items()
+                                    if array is not None})
     return folder / 'set.npz'
 
 

@@ -1,32 +1,25 @@
+"""The body: rotations, skinning, keypoints, and the stand-in."""
 import numpy as np
 import torch
 
-from made import ARRAYS, EYE, bare, random_pose
-from pare.body import (KEYPOINTS, PARENTS, Body, Skeleton, axis_angle_to_matrix, full_translation,
-                       matrix_to_axis_angle, matrix_to_rotation_6d, project, relative_rotations,
-                       rotation_6d_to_matrix)
+from made import ARRAYS, EYE, SKELETON, bare, random_pose
+from pare.body import (EVALUATED, H36M, JOINTS, KEYPOINTS, PARENTS, Body, Skeleton,
+                       axis_angle_to_matrix, matrix_to_axis_angle, matrix_to_rotation_6d,
+                       relative_rotations, rotation_6d_to_matrix)
+
 
 def test_rotations_there_and_back():
     torch.manual_seed(0)
     axis = torch.nn.functional.normalize(torch.randn(104, 3, dtype=torch.double), dim=1)
     angle = torch.rand(104, 1, dtype=torch.double) * 3.1
     angle[:4, 0] = torch.tensor([0, 1e-8, np.pi - 1e-6, 1e-3])
+    cross = torch.linalg.cross((axis * angle)[:, None], torch.eye(3).double()[None]).mT
     matrix = axis_angle_to_matrix(axis * angle)
-    torch.testing.assert_close(matrix, torch.matrix_exp(cross(axis * angle)))
+    torch.testing.assert_close(matrix, torch.matrix_exp(cross))
     torch.testing.assert_close(matrix_to_axis_angle(matrix), axis * angle, atol=1e-9, rtol=0)
     torch.testing.assert_close(rotation_6d_to_matrix(matrix_to_rotation_6d(matrix)), matrix)
-
-
-def cross(vector):
-    x, y, z = vector.unbind(-1)
-    zero = 0 * x
-    return torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).unflatten(-1, (3, 3))
-
-
-def test_six_numbers_are_two_columns_interleaved():
-    found = rotation_6d_to_matrix(torch.tensor([0., 3, 2, 9, 0, 0]))
-    expected = [[0., 1, 0], [1, 0, 0], [0, 0, -1]]  # a1 = (0, 2, 0), a2 = (3, 9, 0)
-    torch.testing.assert_close(found, torch.tensor(expected))
+    found = rotation_6d_to_matrix(torch.tensor([0., 3, 2, 9, 0, 0]))  # columns are interleaved
+    assert found.tolist() == [[0, 1, 0], [1, 0, 0], [0, 0, -1]]
 
 
 def test_relative_rotations_undo_the_tree():
@@ -36,8 +29,6 @@ def test_relative_rotations_undo_the_tree():
         world.append(world[PARENTS[joint]] @ rotations[:, joint])
     torch.testing.assert_close(relative_rotations(torch.stack(world, dim=1)), rotations)
 
-
-# ---- skinning -----------------------------------------------------------------------------------
 
 def by_hand(arrays, betas, rotations):
     """One body by 4 x 4 matrices, a vertex at a time, in double precision."""
@@ -70,28 +61,27 @@ def test_skinning_is_that_of_a_slow_loop():
     np.testing.assert_allclose(vertices[1], ARRAYS['v_template'], atol=1e-7)
 
 
-def test_a_body_without_its_other_files_says_which_keypoints_it_lacks():
-    whole = Skeleton(ARRAYS)
-    assert whole.missing() == '' and set(KEYPOINTS[whole.centre]) == {'LHip', 'RHip'}
-    lacking = Skeleton(bare())
-    known = dict(zip(KEYPOINTS, lacking.known.tolist()))
-    assert known['RAnkle'] and known['Nose'] and not known['LHip'] and sum(known.values()) == 15
-    for part in ('RHip, LHip', 'J_regressor_extra.npy', 'up to two folders above'):
-        assert part in lacking.missing()
-    assert lacking(torch.zeros(1, 10), EYE).h36m.shape == (1, 0, 3)
-    faceless = Skeleton({key: array for key, array in bare().items() if key != 'face'})
-    assert faceless.known.sum() == 10 and faceless.known[faceless.centre].all()
-    found, expected = (skeleton(*random_pose(2))[0] for skeleton in (faceless, whole))
-    torch.testing.assert_close(found[:, faceless.known], expected[:, faceless.known])
+def test_a_body_without_its_other_files_has_fewer_keypoints():
+    assert SKELETON.missing() == '' and set(KEYPOINTS[SKELETON.centre]) == {'LHip', 'RHip'}
+    expected = SKELETON(*random_pose(2)).keypoints
+    for arrays, n in ((bare(), 15), (bare('face'), 10)):
+        lacking = Skeleton(arrays)
+        assert lacking.known.sum() == n and lacking.known[lacking.centre].all()
+        assert 'RHip, LHip' in lacking.missing() and 'J_regressor_extra.npy' in lacking.missing()
+        found = lacking(*random_pose(2))
+        torch.testing.assert_close(found.keypoints[:, lacking.known], expected[:, lacking.known])
+        assert found.h36m.shape == (2, 0, 3)
 
 
-def test_the_camera_of_the_whole_image_sees_the_same_pixel():
-    torch.manual_seed(0)
-    points, camera = torch.randn(4, 9, 3) * .3, torch.tensor([[.9, .1, -.2]]).repeat(4, 1)
-    centre, side = torch.tensor([[300., 180]]).repeat(4, 1), torch.full((4,), 250.)
-    size = torch.tensor([[640., 480]]).repeat(4, 1)
-    crop = project(points, camera) * side[0] / 2 + centre[:, None]
-    for focal, most in ((5e3, 5), (5e5, .05)):  # the same as it moves away
-        seen = points + full_translation(camera, centre, side, size, focal)[:, None]
-        whole = focal * seen[..., :2] / seen[..., 2:] + size[:, None] / 2
-        assert (whole - crop).abs().max() < most
+def test_the_stand_in_has_its_left_on_the_left_and_faces_outwards():
+    joints = dict(zip(JOINTS, ARRAYS['J_regressor'] @ ARRAYS['v_template']))
+    points = dict(zip(KEYPOINTS, SKELETON(torch.zeros(1, 10), EYE).keypoints[0]))
+    human = dict(zip(H36M, ARRAYS['J_regressor_h36m'] @ ARRAYS['v_template']))
+    for named in (joints, points, human):
+        assert all((point[0] > .01) == name.startswith('L') for name, point in named.items()
+                   if name[0] in 'LR' and 'Ear' not in name)
+        assert named['Neck'][1] > .3 > named['LHip'][1]
+    assert set(EVALUATED) <= set(H36M) and 1.6 < np.ptp(ARRAYS['v_template'][:, 1]) < 1.9
+    corners = ARRAYS['v_template'].astype(float)[ARRAYS['f']].reshape(24, -1, 3, 3)
+    volumes = np.linalg.det(corners).sum(axis=1) / 6  # by the theorem of divergence
+    assert (volumes > 1e-5).all() and .03 < volumes.sum() < .12

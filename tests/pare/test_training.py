@@ -1,3 +1,4 @@
+"""The loop, its command, and what a training learns from."""
 import socket
 from dataclasses import replace
 from multiprocessing import get_context
@@ -6,20 +7,17 @@ import numpy as np
 import pytest
 import torch
 
-from made import ARRAYS, TINY, annotations, gradients, refused, rendered_batch, scores, share
+from made import (ARRAYS, CPU, SKELETON, TINY, annotations, gradients_and_scores, pictures_in,
+                  refused, rendered_batch, says, share)
 from pare import options
 from pare.batches import prepare
-from pare.body import Skeleton
 from pare.data import People
 from pare.model import build, load_model
 from pare.muon import RATE
 from pare.options import COLUMNS
 from pare.people import Rendered
 from pare.recipes import FULL, SMALL
-from pare.training import all_terms, fit, held, main, make_scheduler
-
-CPU, SKELETON = torch.device('cpu'), Skeleton(ARRAYS)
-MLP = {'kind': 'mlp', 'size': 'small'}
+from pare.training import all_terms, fit, held, main
 
 
 # ---- the loop -----------------------------------------------------------------------------------
@@ -35,11 +33,6 @@ class Again:
         return self.n_batches * [self.batch]
 
 
-@pytest.fixture(scope='module')
-def batch():
-    return rendered_batch(8, 32)
-
-
 def test_losses_fall_and_the_part_loss_ends(batch, small):
     torch.manual_seed(0)
     recipe = replace(SMALL, epochs=4, part_epochs=3)
@@ -49,36 +42,21 @@ def test_losses_fall_and_the_part_loss_ends(batch, small):
     assert rows[2]['parts'] > 0 and rows[3]['parts'] == 0
     for row in rows:
         assert row['loss'] == pytest.approx(sum(row[name] for name in SMALL.weights))
-
-
-def test_a_loss_that_is_not_finite_ends_a_training(batch):
     bad = batch | {'betas': torch.full_like(batch['betas'], torch.nan)}
-    with refused('epoch 1: found a loss of nan'):
-        next(fit(build(**MLP), Again(bad), SKELETON, SMALL))
-
-
-@pytest.mark.parametrize('one_cycle, expected', (
-    (False, [2 * min(step / 4, 1, (40 - step) / 10) for step in range(41)]),
-    (True, [2 - 1.92 * (3 - step) / 3 for step in (0, 3)])))
-def test_the_rate_rises_is_held_and_falls_to_zero(one_cycle, expected):
-    found = []
-    optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 2.)
-    scheduler = make_scheduler(optimiser, 40, 0, one_cycle)
-    for _ in range(40):
-        found.append(optimiser.param_groups[0]['lr'])
-        optimiser.step()
-        scheduler.step()
-    found = [found[0], found[3]] if one_cycle else [*found, optimiser.param_groups[0]['lr']]
-    np.testing.assert_allclose(found, expected)
+    with refused('epoch 1: loss of nan'):
+        next(fit(build('mlp', 'small'), Again(bad), SKELETON, SMALL))
 
 
 def test_a_resumed_training_may_have_another_number_of_epochs(batch):
     """The rate is that of a training which had as many from the start."""
-    recipe, model = replace(SMALL, epochs=4, lr=.003), build(**MLP)
+    done = np.linspace(0, 1, 41)
+    np.testing.assert_allclose([held(part) for part in done],
+                               np.interp(done, (0, .1, .75, 1), (0, 1, 1, 0)), atol=1e-9)
+    recipe, model = replace(SMALL, epochs=4, lr=.003), build('mlp', 'small')
     _, parts = next(fit(model, Again(batch, 1), SKELETON, recipe))
     state = {'history': [1], 'random': {'cpu': torch.get_rng_state()},
              'parts': {name: part.state_dict() for name, part in parts.items()}}
-    for epochs in (1, 3):
+    for epochs in (1, 3, 5):
         found = [(row['epoch'], *(parts[name].param_groups[0]['lr'] for name in ('Adam', 'Muon')))
                  for row, parts in fit(model, Again(batch, 1), SKELETON,
                                        replace(recipe, epochs=epochs), state)]
@@ -91,9 +69,9 @@ def test_in_bfloat16_what_follows_the_maps_stays_exact(batch):
     torch.manual_seed(0)
     model, seen = build('pare', 'small'), []
     recipe = replace(SMALL, weights=SMALL.weights | {'skeletons': 0.})
+    model.register_forward_hook(lambda _, images, output: seen.append(output))
     for coarse in (False, True):
-        all_terms(model, lambda *inputs: seen.append(model(*inputs)) or seen[-1], batch, SKELETON,
-                  recipe, None, coarse)
+        all_terms(model, model, batch, SKELETON, recipe, None, coarse)
     exact, found = seen
     assert found['parts'].dtype == torch.bfloat16  # the products of the convolutions are
     for key in ('attention', 'places', 'rotations', 'betas', 'camera'):
@@ -103,12 +81,13 @@ def test_in_bfloat16_what_follows_the_maps_stays_exact(batch):
 
 
 @pytest.mark.slow
-def test_the_full_network_takes_a_step():
+@pytest.mark.parametrize('kind', ('pare', 'mlp'))
+def test_the_full_network_takes_a_step(kind):
     torch.manual_seed(0)
-    model = build(**FULL.network)
+    model = build(**FULL.network | {'kind': kind})
     before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
     (row, _), = fit(model, Again(rendered_batch(2, 32), 2), SKELETON, replace(FULL, epochs=1))
-    assert 0 < row['parts'] < 10 and row['places'] == 0
+    assert (0 < row['parts'] < 10) == (kind == 'pare') and row['places'] == 0
     assert not [name for name, weight in model.named_parameters()
                 if torch.equal(before[name], weight)]
 
@@ -137,7 +116,8 @@ def history(folder) -> list[list[str]]:
 def test_a_training_leaves_weights_and_charts_and_no_state(trained):
     assert {path.name for path in trained.out.parent.iterdir()} == {'model', 'plots'}
     assert {path.name for path in trained.plots.iterdir()} == {'history.csv', 'history.png'}
-    assert tuple((trained.plots / 'history.csv').read_text().split('\n')[0].split(',')) == COLUMNS
+    assert pictures_in(trained.plots) == {'history.png'}
+    assert (trained.plots / 'history.csv').read_text().startswith(','.join(COLUMNS))
     assert [row[0] for row in history(trained.plots)] == ['1', '2']
     _, kept = load_model(trained.out, CPU)
     assert kept['options'] == SMALL.network | {'resolution': 32, 'rendered': True, 'vertices': 1728}
@@ -155,53 +135,57 @@ def test_a_resumed_training_ends_with_the_same_bits(trained, here, monkeypatch, 
     assert '--seed: found 7' in fails(main, '--out', 'cut', '--resume', '--seed', '7')
     assert (here / 'cut').read_bytes() == b'older weights'
     assert history(here / 'plots') == history(trained.plots)[:1]
-    (begun, kept), (whole, expected) = (load_model(path, CPU) for path in
-                                        (here / 'cut.state', trained.out))
+    state, (_, kept) = here / 'cut.state', load_model(here / 'cut.state', CPU)
+    whole, expected = load_model(trained.out, CPU)
     assert kept['options'] == expected['options']
     assert torch.equal(kept['mean_pose'], expected['mean_pose'])
-    assert not torch.equal(begun.parts.weight, whole.parts.weight)
+    content = state.read_bytes()
+    state.write_bytes(content[:1000])
+    assert 'cut.state' in fails(main, '--resume', '--out', 'cut')
+    state.write_bytes(content)
     main(['--resume', '--out', 'cut', '--plots', 'plots', '--device', 'cpu'])
-    found, expected = (load_model(path, CPU)[0].state_dict() for path in ('cut', trained.out))
-    assert found.keys() == expected.keys()
-    assert all(torch.equal(found[name], expected[name]) for name in found)
-    assert not (here / 'cut.state').exists()
-    assert history(here / 'plots') == history(trained.plots)
+    torch.testing.assert_close(load_model('cut', CPU)[0].state_dict(), whole.state_dict(), atol=0,
+                               rtol=0)
+    assert not state.exists() and history(here / 'plots') == history(trained.plots)
 
 
-def test_a_state_that_does_not_fit_is_refused(here, monkeypatch, fails):
-    """Damaged, or with more epochs than wanted; with as many as wanted the weights are written."""
+def test_a_training_that_is_resumed_may_end_at_once(here, monkeypatch, fails):
     interrupted(monkeypatch, '--epochs', '4', epoch=3)
-    path = here / 'pareModel.state'
-    whole, state = path.read_bytes(), torch.load(path, weights_only=True)
-    for damage in ({'parts': {}}, {'options': {}}, None):
-        path.write_bytes(whole[:1000])
-        if damage is not None:
-            torch.save(state | damage, path)
-        assert 'state' in fails(main, '--resume', '--device', 'cpu')
-    path.write_bytes(whole)
     assert '--epochs: found 1, expected at least the 2 ' in fails(main, '--resume', '--epochs', '1')
-    assert path.exists() and not (here / 'pareModel').exists()
+    assert (here / 'pareModel.state').exists() and not (here / 'pareModel').exists()
     main(['--resume', '--epochs', '2', '--device', 'cpu'])
     assert len(history(here / 'pare/plots')) == 2 and (here / 'pareModel').exists()
 
 
-@pytest.mark.parametrize('words, message', (
-    ('--resume', '--resume: found no pareModel.state'),
-    ('--resolution 80', '--resolution: found 80, expected a multiple of 32'),
-    ('--batch-size 128', 'found 100 people, each shown 1 times, expected at least a batch'),
-    ('--body smpl.npz', '--body: found one without --train'),
-    ('--init none.pth', 'none.pth: No such file'), ('--train none.npz', 'none.npz: No such file'),
-    ('--out .', '--out: found the folder .'), ('--out file/a', 'file'),
-    ('--train mine:.4 --out mine', '--out: found mine, the input --train mine:.4'),
+@pytest.mark.parametrize('options, words', (
+    ('--resume', '--resume: pareModel.state'),
+    ('--resolution 80', '--resolution: 80 32'),
+    ('--batch-size 128', '100 people batch'),
+    ('--body smpl.npz', '--body: --train'),
+    ('--init none.pth', 'none.pth: No such file'),
+    ('--train none.npz', 'none.npz: No such file'),
+    ('--train none.npz:half', '--train: half none.npz'),
+    ('--train a.npz b.npz --fits - - -', '--fits: 3 expected 1 or 2'),
+    ('--out .', '--out: folder'),
+    ('--out file/a', 'file'),
+    ('--train mine:.4 --out mine', '--out: the input --train mine'),
     ('--train a.npz --val m.state --out m', 'the input --val'),
-    ('--train a.npz --fits m --out ./m', '--out: found m, the input --fits m'),
-    ('--init pare/plots/history.csv', 'the input --init'),
-    ('--train a.npz b.npz --fits - - -', '--fits: found 3, expected 1 or 2, one for each set'),
-    ('--train none.npz:half', '--train: found share half of none.npz, expected a number')))
-def test_mistakes_are_said_in_a_line(here, fails, words, message):
+    ('--train a.npz --fits m --out ./m', '--out: the input --fits m'),
+    ('--init pare/plots/history.csv', 'the input --init')))
+def test_mistakes_are_said_in_a_line(here, fails, options, words):
     (here / 'file').touch()
-    assert message in fails(main, '--people', '100', '--device', 'cpu', *words.split())
+    says(fails(main, '--people', '100', '--device', 'cpu', *options.split()), words)
     assert not {path.name for path in here.iterdir()} - {'pare', 'file'}
+
+
+def test_options_change_the_recipe():
+    args = options.make_parser().parse_args(
+        '--size full --kind mlp --lr .5 --epochs 7 --part-epochs 2 --batch-size 6 '
+        '--resolution 96'.split())
+    options.fill_in_defaults(args)
+    assert options.recipe_of(args) == replace(
+        FULL, network=FULL.network | {'kind': 'mlp'}, lr=.5, epochs=7, part_epochs=2, batch_size=6,
+        resolution=96)
 
 
 # ---- sets of photographs ------------------------------------------------------------------------
@@ -215,9 +199,8 @@ def prepared(folder, *words):
 
 def test_the_end_of_the_first_set_validates(tmp_path, people, capsys):
     path = annotations(tmp_path, has_smpl=np.array([1, 1, 1]))
-    batches, val_batches, constant = prepared(tmp_path, f'{path}:3', f'{path}:1')
+    batches, (held_out,), constant = prepared(tmp_path, f'{path}:3', f'{path}:1')
     assert [len(part) for part in batches.sets] == [2, 3] and batches.counts.tolist() == [3, 1]
-    held_out, = val_batches
     for key, value in People(path, ARRAYS, tmp_path)[2].items():
         assert torch.equal(held_out[key][0], value), key  # not augmented
     assert constant.shape == (17, 3) and constant.isfinite().all()
@@ -226,29 +209,7 @@ def test_the_end_of_the_first_set_validates(tmp_path, people, capsys):
     assert 'note: ' not in capsys.readouterr().out
 
 
-def test_sets_to_validate_have_bodies_and_photographs(tmp_path, capsys):
-    path = str(annotations(tmp_path, pose=None, shape=None, has_smpl=None))
-    with refused('found neither pose and shape nor the 14 joints.*--val'):
-        prepared(tmp_path, path)
-    (tmp_path / 'val').mkdir()
-    other = str(annotations(tmp_path / 'val'))
-    batches, val_batches, constant = prepared(tmp_path, path, '--val', other)
-    assert constant is None and batches.n_batches == 1
-    assert sum(len(batch['image']) for batch in val_batches) == 2
-    assert f'{other}: 1 samples without a true pose are not' in capsys.readouterr().out
-    annotations(tmp_path / 'val', imgname=np.array(['images/0.jpg', 'none.jpg', 'a.jpg']))
-    with refused(f'{other}: found 2 of 3 images unreadable'):
-        prepared(tmp_path, path, '--val', other)
-    _, val_batches, _ = prepared(tmp_path, path, '--val', other, '--skip-unreadable')
-    assert len(val_batches.dataset) == 1
-
-
 # ---- several processes --------------------------------------------------------------------------
-
-def test_a_batch_has_as_many_images_for_each_process(here, fails, monkeypatch):
-    monkeypatch.setattr(options, 'N_RANKS', 3)
-    assert '--batch-size: found 64, expected a multiple of 3' in fails(main, '--device', 'cpu')
-
 
 @pytest.mark.slow
 def test_two_processes_have_the_gradients_and_the_scores_of_one(tmp_path, monkeypatch):
@@ -260,11 +221,10 @@ def test_two_processes_have_the_gradients_and_the_scores_of_one(tmp_path, monkey
                             ('MASTER_PORT', port)):
             monkeypatch.setenv(name, str(value))
         process.start()
-    for process in both:
+    gradients, scores = gradients_and_scores()
+    for rank, process in enumerate(both):
         process.join(300)
         assert process.exitcode == 0
-    for rank in range(2):
-        found, scored = torch.load(tmp_path / f'{rank}.pt')
-        assert scored == pytest.approx(scores(), rel=1e-4)
-        for whole, halves in zip(gradients(), found, strict=True):
-            torch.testing.assert_close(halves, whole, atol=1e-6, rtol=1e-3)
+        halves, scored = torch.load(tmp_path / f'{rank}.pt')
+        assert scored == pytest.approx(scores, rel=1e-4)
+        torch.testing.assert_close(halves, gradients, atol=1e-6, rtol=1e-3)
