@@ -18,7 +18,7 @@ from common.axes import as_camera, check_root, some_rows, wrong_distance
 from common.camera import ROOT
 from common.command import Parser, add_device, bounded, exit_status, keep_inputs, pick_device
 from common.detector import from_array
-from common.files import errors_of, save_array
+from common.files import errors_of, make_folder, save_array
 from common.lifting import lift_people
 from common.photo import lift_photograph
 from common.skeleton import BONES, JOINTS, find_bones
@@ -55,7 +55,7 @@ def score_file(args: argparse.Namespace) -> None:
     data = read_data(args.data, model, args.model)
     joint_2d, truth = data['joint_2d_1'], data.get('joint_3d')
     warn_if_far(joint_2d, model)
-    args.plots.mkdir(parents=True, exist_ok=True)
+    make_folder(args.plots)
     predicted = model.lift(torch.from_numpy(joint_2d).to(device)).cpu().numpy()
     if args.predict:
         save_array(args.predict, predicted)
@@ -217,7 +217,7 @@ def make_parser() -> Parser:
            help='with --keypoints: size in pixels; default: that of --image')
     option('--focal', type=bounded(float, 1), metavar='F',
            help='with --keypoints: focal length in pixels; default: from EXIF, else the diagonal')
-    option('--centre', type=float, nargs=2, metavar=('CX', 'CY'),
+    option('--centre', type=bounded(float, -1e6, 1e6), nargs=2, metavar=('CX', 'CY'),
            help='with --keypoints: principal point in pixels, for a crop; default: the middle')
     option('--height', type=bounded(float, .3, 3), metavar='M',
            help='with --keypoints: height of each person in metres; else each root is at 1')
@@ -235,8 +235,8 @@ def check_options(args: argparse.Namespace) -> None:
     """Raise ValueError for options that do not go together."""
     keep_inputs({'MODEL': args.model, '--data': args.data, '--keypoints': args.keypoints,
                  '--image': args.image},
-                {'--predict': args.predict, '--animate': args.animate,
-                 'the picture in --plots': args.plots / 'people.png'})
+                {'--predict': args.predict, '--animate': args.animate}
+                | {f'--plots, {name}': args.plots / name for name in ('people.png', 'gallery.png')})
     for name, suffixes in (('predict', ['.npy'] + ['.json'] * bool(args.keypoints)),
                            ('animate', ['.gif'])):
         path = getattr(args, name)

@@ -21,10 +21,10 @@ from torch.nn.functional import softplus
 from torch.optim.lr_scheduler import CyclicLR, OneCycleLR
 
 from common.augment import CROSSED, augment
-from common.camera import NEAR, ROOT, both_frames
+from common.camera import NEAR, ROOT, both_frames, spread
 from common.command import (Parser, add_device, bounded, exit_status, keep_inputs, pick_device,
                             pick_precision)
-from common.files import errors_of, write_csv
+from common.files import errors_of, make_folder, write_csv
 from common.poses import as_tensors, select
 from common.skeleton import find_bones
 from common.states import parse, restore, save_state, save_tensors, state_path, what_is_left
@@ -104,6 +104,9 @@ def prepare(path: Path, device: torch.device, weak: bool = False,
     joints, views = load(path, need), None
     if focal is not None:
         given = np.full((len(joints['joint_2d_1']), 2), focal, np.float32)
+        if 'focal_len_1' not in joints and not .01 < spread(joints['joint_2d_1']) / focal < 1:
+            raise ValueError(f'--focal: found {focal:g} for points that deviate by '
+                             f'{spread(joints["joint_2d_1"]):.2g}, expected the same unit')
         joints = {'focal_len_1': given, 'focal_len_2': given} | joints
     with errors_of(path):
         if weak:
@@ -243,7 +246,7 @@ def train(args: argparse.Namespace, state: dict | None) -> None:
     print(f'device: {device.type}, hidden layers in {args.precision}')
     train_set, val_set = prepare(args.data, device, args.weak, args.focal)
     for folder in (args.out.parent, args.plots):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     model = build(args, train_set)
     parts = {'model': model} | one_cycle(model, args.lr, train_set, args.epochs, args.batch_size)
     history = []

@@ -76,12 +76,15 @@ def people_in(path: Path):
 
 
 def in_frame(frame, people: list[tuple]) -> list[tuple]:
-    """Return the people with this frame; if there are none, one without points."""
-    return [(frame, number, points) for _, number, points in people] or [(frame, None, None)]
+    """Return the people with this frame, if they have none; without people, one without points."""
+    return [(frame if own is None else own, number, points)
+            for own, number, points in people] or [(frame, None, None)]
 
 
 def each_person(array: np.ndarray) -> np.ndarray:
     """Return people (N, K, width) of an array of one or many, or of flat rows (N, K * width)."""
+    if array.ndim == 1:
+        array = array[None]
     if array.ndim == 4 and 1 in array.shape[:2]:
         array = array.reshape(-1, *array.shape[2:])
     if array.ndim == 2 and array.shape[1] > 5:
@@ -99,7 +102,7 @@ def read(path: Path):
         raise type(error)(f'{path}: {error.strerror}, expected points of a detector') from error
     except (ValueError, RecursionError, EOFError) as error:
         raise ValueError(f'found no readable .json or .npy ({error})') from error
-    if not (isinstance(found, np.ndarray) and found.dtype.kind in 'iuf' and 2 <= found.ndim <= 4):
+    if not (isinstance(found, np.ndarray) and found.dtype.kind in 'iuf' and 1 <= found.ndim <= 4):
         raise ValueError(f'found {getattr(found, "shape", "an archive of several arrays")}, '
                          f'expected one array (N, K, 2 or 3), saved by np.save')
     return found
@@ -124,18 +127,21 @@ def people_of(found) -> list[tuple]:
         else:
             found = [found]
     people = []
-    for part in found if isinstance(found, list) else [None]:
-        if isinstance(part, list):  # MMPose for several images
-            people += people_of(part)
+    for row, part in enumerate(found if isinstance(found, list) else [None]):
+        if isinstance(part, list):  # the people of an image, by MMPose for several images
+            people += in_frame(row, people_of(part))
         elif isinstance(part, dict) and isinstance(part.get('instances'), list):
             people += in_frame(part.get('frame_id'), people_of(part['instances']))
         elif isinstance(part, dict) and (keys := [key for key in POINT_KEYS if key in part]):
             scores, number = (next((part[key] for key in names if key in part), None)
                               for names in (SCORE_KEYS, ID_KEYS))
-            if isinstance(number, list):  # OpenPose's, [-1] without a tracker
+            while isinstance(number, list):  # OpenPose's [-1] is no id; AlphaPose's may be [[1.0]]
                 number = None if number in ([], [-1]) else number[0]
-            people.append((part.get('image_id', part.get('frame_id')), number,
-                           person_points(part[keys[0]], scores)))
+            frame = part.get('image_id', part.get('frame_id'))
+            if not all(isinstance(name, int | float | str | None) for name in (frame, number)):
+                raise ValueError(f'found {one_line(frame)} and {one_line(number)} as image and id '
+                                 f'of a person, expected numbers or names')
+            people.append((frame, number, person_points(part[keys[0]], scores)))
         else:
             raise ValueError('found no people with points, expected results of COCO, OpenPose, '
                              'AlphaPose, MMPose or Ultralytics')
@@ -225,15 +231,21 @@ def refuse_other_orders(points: np.ndarray) -> None:
         pelvis, right, left, spine, thorax = places[[0, 1, 4, 7, 8]]
         off = np.maximum(distance(pelvis, (right + left) / 2),
                          distance(spine, (pelvis + thorax) / 2))
-        if np.nanmedian(off - .15 * distance(thorax, pelvis)) < 0:
+        if median(off - .15 * distance(thorax, pelvis)) < 0:
             raise ValueError("found 17 points in the order of Human3.6M, as in VideoPose3D's "
                              "files, expected COCO's: nose, eyes, ears, shoulders, ...")
     elif len(places) in (18, 25):
         neck, right, left = places[[1, 2, 5]]
         trunk = distance(neck, (places[8] + places[11]) / 2)
-        if np.nanmedian(distance(neck, (right + left) / 2) - .3 * trunk) > 0:
+        if median(distance(neck, (right + left) / 2) - .3 * trunk) > 0:
             raise ValueError(f'found {len(places)} points whose second is not the neck, expected '
                              f'the order of OpenPose')
+
+
+def median(values: np.ndarray) -> float:
+    """Return the median of the values that are known; 0 if none is."""
+    known = values[np.isfinite(values)]
+    return np.median(known) if len(known) else 0.
 
 
 def distance(one: np.ndarray, other: np.ndarray) -> np.ndarray:

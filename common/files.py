@@ -44,6 +44,14 @@ def errors_of(path):
         raise ValueError(f'{path}: {one_line(error)}') from error
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it. Raises ValueError if a file is in its place."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ValueError(f'{path}: found a file in its place, expected a folder') from error
+
+
 def save_array(path, array: np.ndarray) -> None:
     """Save an array as .npy."""
     with atomic(path) as file:

@@ -2,6 +2,7 @@
 import argparse
 import json
 import math
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -10,9 +11,10 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from common import charts
+from common.axes import some_rows
 from common.camera import project
 from common.detector import CONFIDENT, People, read_people
-from common.files import atomic, errors_of, save_array
+from common.files import atomic, errors_of, make_folder, save_array
 from common.lifting import FEWEST, lift_people
 from common.skeleton import BONES, JOINTS
 
@@ -29,17 +31,13 @@ def lift_photograph(model, args: argparse.Namespace) -> None:
     size = args.image_size or picture.shape[1::-1]
     focal, centre = args.focal or exif or math.hypot(*size), args.centre or np.divide(size, 2)
     with errors_of(args.keypoints):
-        places = places_in_film(people) if args.fps else None
+        frames = frame_numbers(people) if args.fps else None
         found = lift_people(model, people.points, size, focal, args.height, centre)
     describe(people, found, size, focal)
     joints = charts.with_root(found['joint_3d'], found['root'])
-    film = joints[None, found['kept']]  # (frames, people, 16, 3)
     if args.fps:
-        film = np.full((*np.max(places, axis=1) + 1, *joints.shape[1:]), np.nan)
-        film[places] = joints
-        film = smooth(film)
-        joints = film[places]
-    args.plots.mkdir(parents=True, exist_ok=True)
+        joints = smooth_people(joints, frames, people.ids)
+    make_folder(args.plots)
     if args.predict:
         save_people(args.predict, people, joints, found['seen'], metres=args.height is not None)
     draw_gallery(found, args.plots / 'gallery.png')
@@ -49,23 +47,60 @@ def lift_photograph(model, args: argparse.Namespace) -> None:
                            BONES, JOINTS, 'm' if args.height else 'each root at 1',
                            args.plots / 'people.png')
     if args.animate:
+        film = film_of(joints, frames) if args.fps else joints[None, found['kept']]
         points = to_pixels(film, focal, centre) * (1, -1)
         if film.shape[1] == 1:  # one person stays in the middle
             film = film - film[..., -1:, :]
         charts.animate(points, film, BONES, JOINTS, args.animate, args.fps)
 
 
-def places_in_film(people: People) -> tuple[list, list]:
-    """Return the frame and the person of each row, both as numbers from 0.
+def frame_numbers(people: People) -> np.ndarray:
+    """Return the frame (N,) of each row, from 0: by the last number in its name, so that frames
+    without anyone count; if that cannot be, by the order of the names.
 
     Raises ValueError if a person is twice in a frame.
     """
-    numbers = [list(map(list(dict.fromkeys(names)).index, names))
-               for names in (people.frames, people.ids)]
-    if len(set(zip(*numbers))) < len(people.points):
+    frames, ids = people.frames, people.ids
+    if len(set(zip(frames, ids))) < len(frames):
         raise ValueError('--fps: found several people in a frame, expected one, or an id of each '
                          'person (track_id, person_id or idx)')
-    return tuple(numbers)
+    if len(set(ids)) > 1 and frames == list(range(len(frames))):
+        raise ValueError('--fps: found ids of several people, but no two in a frame, expected '
+                         'image_id or frame_id too')
+    parts = {frame: re.split(r'(\d+)', Path(str(frame)).stem) for frame in frames}
+    if all(len(part) > 1 for part in parts.values()):
+        number = {frame: int(part[-2]) for frame, part in parts.items()}
+        span = max(number.values()) - min(number.values())
+        if len(set(number.values())) == len(number) and span < 10 * len(number):
+            return np.array([number[frame] for frame in frames]) - min(number.values())
+    order = sorted(parts, key=lambda frame: [
+        int(part) if part.isdigit() else part for part in parts[frame]])
+    place = {frame: row for row, frame in enumerate(order)}
+    return np.array([place[frame] for frame in frames])
+
+
+def smooth_people(joints: np.ndarray, frames: np.ndarray, ids: list) -> np.ndarray:
+    """Smooth the joints (N, 16, 3) of each person over the frames (N,); rows of NaN stay so."""
+    smoothed, names = np.full_like(joints, np.nan), {}
+    who = np.array([names.setdefault(name, len(names)) for name in ids])
+    for person in range(len(names)):
+        rows = np.flatnonzero((who == person) & np.isfinite(joints).all(axis=(1, 2)))
+        if len(rows):
+            own = frames[rows] - frames[rows].min()
+            track = np.full((own.max() + 1, *joints.shape[1:]), np.nan)
+            track[own] = joints[rows]
+            smoothed[rows] = smooth(track)[own]
+    return smoothed
+
+
+def film_of(joints: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    """Arrange joints (N, 16, 3) by frames: (F, M, 16, 3), NaN if fewer than M people are there."""
+    known = np.isfinite(joints).all(axis=(1, 2))
+    joints, frames = joints[known], frames[known]
+    slots = np.array([np.count_nonzero(frames[:row] == frame) for row, frame in enumerate(frames)])
+    film = np.full((frames.max() + 1, slots.max() + 1, *joints.shape[1:]), np.nan)
+    film[frames, slots] = joints
+    return film
 
 
 def draw_gallery(found: dict, path: Path) -> None:
@@ -79,7 +114,8 @@ def draw_gallery(found: dict, path: Path) -> None:
 def describe(people: People, found: dict, image_size, focal: float) -> None:
     """Print a summary of `lift_people`, and warnings to standard error."""
     def numbers(chosen):
-        return ', '.join(map(str, np.flatnonzero(chosen)))
+        rows = np.flatnonzero(chosen)
+        return some_rows(rows) + f' ({len(rows):,} in all)' * (len(rows) > 5)
 
     points, kept, seen = people.points, found['kept'], found['seen'][found['kept']]
     print(f'{len(points):,} {"person" if len(points) == 1 else "people"} of {people.kind}, focal '

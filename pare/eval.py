@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from common.command import Parser, add_device, bounded, exit_status, keep_inputs, pick_device
-from common.files import atomic, write_csv
+from common.files import atomic, make_folder, write_csv
 from metrics import cal_joint_error, cal_mpjpe, cal_pa_mpjpe
 from pare import photo, pictures
 from pare.batches import Loader, default_workers
@@ -60,7 +60,7 @@ def score(args: argparse.Namespace) -> None:
         return
     rows = rows_of(found, meshes.attention, bodies, kept['mean_pose'], resolution, not args.data)
     report(rows, found, by_gender['neutral'])
-    args.plots.mkdir(parents=True, exist_ok=True)
+    make_folder(args.plots)
     write_csv(args.plots / 'score.csv', ('name', 'value', 'unit', 'of'), rows)
     if not known.all():
         samples = torch.utils.data.Subset(samples, np.flatnonzero(known))

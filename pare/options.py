@@ -75,9 +75,10 @@ def fill_in_defaults(args: argparse.Namespace) -> None:
                              f'multiple of {divisor}')
     if args.workers is None:
         args.workers = default_workers(args.train)
-    if args.body and not args.train:
-        raise ValueError('--body: found one without --train, expected none: rendered people have '
-                         'the stand-in body')
+    for name, default in (('body', None), ('val', None), ('images', ['.']), ('fits', ['-'])):
+        if not args.train and getattr(args, name) != default:
+            raise ValueError(f'--{name}: found one without --train, expected none: people are '
+                             f'rendered, with the stand-in body')
     keep_files(args)
     args.precision = pick_precision(args.precision, pick_device(args.device))
 

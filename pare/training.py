@@ -23,7 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR, OneCycleLR
 
 from common.command import exit_status, live, pick_device
-from common.files import write_csv
+from common.files import make_folder, write_csv
 from common.states import parse, restore, save_state, save_tensors, state_path, what_is_left
 from metrics import cal_mpjpe
 from pare.batches import prepare, truth_of
@@ -138,7 +138,7 @@ def train(args: argparse.Namespace, state: dict | None) -> None:
     """
     device, recipe = pick_device(args.device), recipe_of(args)
     for folder in (args.out.parent, args.plots):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     torch.manual_seed(args.seed)
     model = build(**recipe.network).to(device, memory_format=torch.channels_last)
     if args.init and not state:

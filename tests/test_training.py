@@ -221,6 +221,8 @@ def test_a_focal_length_may_be_given(here, fails):
         main([*SMALL, '--weak', '--data', name, '--focal', focal, '--out', f'from {name}'])
     assert Path('from none').read_bytes() == Path('from own').read_bytes()
     assert 'focal_len_1' in fails(main, *SMALL, '--weak', '--data', 'none')
+    assert '--focal: found 1.15' in fails(main, *SMALL, '--weak', '--data', 'none', '--focal',
+                                          '1.15')
 
 
 # ---- the command --------------------------------------------------------------------------------

@@ -54,7 +54,7 @@ JSON = {  # content, frame, id
     'OpenPose': ({'version': 1.3, 'people': [openpose(OPENPOSE_25, person_id=[-1])]}, 0, None),
     'OpenPose tracked': ({'people': [openpose(OPENPOSE_25, person_id=[2])]}, 0, 2),
     'OpenPose 18': ({'people': [{'pose_keypoints': flat(OPENPOSE_18)}]}, 0, None),
-    'AlphaPose': ([{'image_id': '7.jpg', 'keypoints': flat(COCO_17), 'idx': 4}], '7.jpg', 4),
+    'AlphaPose': ([{'image_id': '7.jpg', 'keypoints': flat(COCO_17), 'idx': [[4]]}], '7.jpg', 4),
     'Halpe': ([{'image_id': '7.jpg', 'keypoints': flat(HALPE)}], '7.jpg', None),
     'Halpe 136': ([{'image_id': '7.jpg', 'keypoints': flat(HALPE_136)}], '7.jpg', None),
     'WholeBody': ([mmpose(WHOLEBODY)], 0, None), 'MMPose': ([[mmpose(COCO_17)]], 0, None),
@@ -68,6 +68,7 @@ ARRAYS = {  # content, number of people
     'MediaPipe': (MEDIA, 1), 'MediaPipe, confidence third': (np.delete(MEDIA, 2, axis=1)[None], 1),
     'MediaPipe, flat rows': (np.stack([MEDIA.ravel()] * 4), 4),
     'MediaPipe, an axis for one person': (MEDIA[None, None], 1),
+    'COCO, flat, one person': (COCO_17.ravel(), 1),
     'COCO, in percent': (COCO_17 * [1, 1, 100], 1)}
 
 
@@ -78,6 +79,13 @@ def test_forms_of_json(tmp_path, name):
     people = read_people(tmp_path / 'A.JSON')
     np.testing.assert_allclose(people.points, [HAND_MADE])
     assert (people.frames, people.ids) == ([frame], [number])
+
+
+def test_a_list_in_a_list_is_a_frame(tmp_path):
+    frames = [[mmpose(COCO_17, track_id=1), mmpose(COCO_17, track_id=2)], [mmpose(COCO_17)]]
+    (tmp_path / 'a.json').write_text(json.dumps(frames))
+    people = read_people(tmp_path / 'a.json')
+    assert (people.frames, people.ids) == ([0, 0, 1], [1, 2, None])
 
 
 @pytest.mark.parametrize('name', ARRAYS)
@@ -133,6 +141,7 @@ HUMAN36M = np.array([(960, 620), (930, 620), (926, 782), (922, 942), (990, 620),
     ('a.json', '[1, 2', 'no readable'), ('a.json', '[' * 100_000, 'no readable'),
     ('a.json', '[]', 'anyone'), ('a.json', '7', 'no people'),
     ('a.json', '[{"keypoints": [1, 2, 3]}]', '3 numbers'),
+    ('a.json', '[{"keypoints": [1, 2], "track_id": {}}]', 'numbers or names'),
     ('a.json', json.dumps([{'keypoints': 51 * ['a']}]), 'no numbers'),
     ('a.npy', '', 'no readable'), ('a.npy', np.zeros((1, 19, 2)), '(19, 2)'),
     ('a.npy', np.zeros((0, 17, 2)), 'anyone'), ('a.npy', np.array([{}]), 'no readable'),

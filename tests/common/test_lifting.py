@@ -6,7 +6,7 @@ from common.camera import ROOT, project, smallest_rotation
 from common.detector import People, from_array
 from common.lifting import BONES_PER_HEIGHT, fill_in, lift_people, lift_points
 from common.people import sample
-from common.photo import places_in_film, smooth
+from common.photo import film_of, frame_numbers, smooth, smooth_people
 from common.skeleton import JOINTS, POINTS, bone_sum, joints_of, to_lab
 from conftest import COCO, person_of
 from eval import load_model
@@ -99,9 +99,32 @@ def test_frames_are_averaged_as_a_slow_loop_does_it():
         np.testing.assert_allclose(found[frame], expected)
 
 
-def test_rows_of_people_with_ids_find_their_place_in_a_film():
-    points = np.zeros((4, 15, 3))
-    people = People(points, 'COCO', ['a', 'a', 'b', 'c'], [3, 7, 7, 3])
-    assert places_in_film(people) == ([0, 0, 1, 2], [0, 1, 1, 0])
-    with pytest.raises(ValueError, match='several people in a frame'):
-        places_in_film(People(points, 'COCO', ['a', 'a', 'b', 'c'], 4 * [None]))
+@pytest.mark.parametrize('frames, ids, expected', (
+    ([7, 7, 9, 10], [3, 7, 7, 3], [0, 0, 2, 3]),  # nobody in frame 8
+    (['10.jpg', '2.jpg', '2.jpg', '3.jpg'], [1, 1, 2, 1], [8, 0, 0, 1]),
+    (['b', 'b', 'a', 'c'], [1, 2, 1, 1], [1, 1, 0, 2]),
+    ([900, 7, 5], 3 * [None], [2, 1, 0]), ([0, 1, 2], 3 * [None], [0, 1, 2]),
+    ([7, 7, 9], 3 * [None], 'several people in a frame'), ([0, 1, 2], [1, 2, 1], 'image_id')))
+def test_rows_find_their_frame(frames, ids, expected):
+    people = People(np.zeros((len(ids), 15, 3)), 'COCO', frames, ids)
+    if isinstance(expected, str):
+        with pytest.raises(ValueError, match=expected):
+            frame_numbers(people)
+    else:
+        assert frame_numbers(people).tolist() == expected
+
+
+def test_people_are_smoothed_apart_and_filmed_together():
+    joints = np.random.default_rng(0).normal(size=(60, 16, 3))
+    joints[7] = np.nan
+    frames, ids = np.arange(60) // 2, [1, 2] * 30
+    smoothed = smooth_people(joints, frames, ids)
+    for person in (0, 1):
+        expected = smooth(joints[person::2])
+        expected[np.isnan(joints[person::2])] = np.nan
+        np.testing.assert_allclose(smoothed[person::2], expected)
+    film = film_of(smoothed, frames)
+    assert film.shape == (30, 2, 16, 3)
+    np.testing.assert_array_equal(film[5], smoothed[10:12])
+    np.testing.assert_array_equal(film[3, 0], smoothed[6])
+    assert np.isnan(film[3, 1]).all()
