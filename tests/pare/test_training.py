@@ -161,7 +161,7 @@ def test_a_training_that_is_resumed_may_end_at_once(here, monkeypatch, fails):
     ('--resume', '--resume: pareModel.state'),
     ('--resolution 80', '--resolution: 80 32'),
     ('--batch-size 128', '100 people batch'),
-    ('--body smpl.npz', '--body: --train'),
+    ('--body smpl.npz', '--body: --train'), ('--val v.npz', '--val: --train'),
     ('--init none.pth', 'none.pth: No such file'),
     ('--train none.npz', 'none.npz: No such file'),
     ('--train none.npz:half', '--train: half none.npz'),
