@@ -19,9 +19,10 @@ from common.camera import ROOT
 from common.command import Parser, add_device, bounded, exit_status, keep_inputs, pick_device
 from common.detector import from_array
 from common.files import errors_of, make_folder, save_array
+from common.film import animate
 from common.lifting import lift_people
 from common.photo import lift_photograph
-from common.skeleton import BONES, JOINTS, find_bones
+from common.skeleton import BONES, JOINTS, find_bones, with_root
 from common.states import load_tensors
 from data import TEST_FILE, load, make_people
 from metrics import cal_n_mpjpe, cal_pa_mpjpe, pck_of
@@ -74,8 +75,8 @@ def score_file(args: argparse.Namespace) -> None:
                for title, row in rows.items()]
     charts.draw_gallery(gallery, bones, names, args.plots / 'gallery.png')
     if args.animate:
-        charts.animate(charts.with_root(sign * joint_2d, (0, 0))[:, None],
-                       charts.with_root(predicted, ROOT)[:, None], bones, names, args.animate)
+        animate(with_root(sign * joint_2d, (0, 0))[:, None], with_root(predicted, ROOT)[:, None],
+                bones, names, args.animate)
     if truth is None:
         print(f'{args.data}: no joint_3d, so {len(predicted):,} poses were lifted without a score')
     else:

@@ -2,14 +2,12 @@
 import os
 import sys
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
 if 'ipykernel' not in sys.modules:  # a notebook's backend is unknown to the commands that it starts
     os.environ['MPLBACKEND'] = 'agg'
 
-from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
@@ -21,7 +19,6 @@ from common.files import atomic
 BLUE, ORANGE, GREEN, PINK, GREY = '#0072B2', '#D55E00', '#009E73', '#CC79A7', '#555555'
 UNIT = 'unit: camera to root'
 CM = 450  # in a unit, for a person 4.5 m from the camera
-TURN = 48  # pictures of a GIF in which a skeleton turns once
 
 
 # ---- style --------------------------------------------------------------------------------------
@@ -151,13 +148,13 @@ def draw_gallery(rows, bones, names, path) -> None:
     for row, (title, joint_2d, truth, prediction) in enumerate(rows):
         image, scene, side = (figure.add_subplot(grid[row, column], projection=projection)
                               for column, projection in enumerate((None, '3d', None)))
-        _draw_bones(image, np.vstack([joint_2d, (0, 0)]), bones, colours, linewidth=2)
+        draw_bones(image, np.vstack([joint_2d, (0, 0)]), bones, colours, linewidth=2)
         image.plot(*joint_2d.T, '.', color='black', markersize=4)
         for joint_3d, style in ((truth, solid), (prediction, dashed)):
             if joint_3d is not None:
                 joints = np.vstack([joint_3d, ROOT])[:, [0, 2, 1]] * (1, -1, 1)
-                _draw_bones(scene, joints, bones, colours, **style)
-                _draw_bones(side, joints[:, 1:], bones, colours, **style)
+                draw_bones(scene, joints, bones, colours, **style)
+                draw_bones(side, joints[:, 1:], bones, colours, **style)
         _draw_camera(scene, joints)
         scene.set_title('camera and skeletons', loc='left', fontsize=10)
         tidy(image, f'{title}: 2D input', '')
@@ -189,7 +186,7 @@ def draw_people(picture, pixels: np.ndarray, joint_3d: np.ndarray, labels, bones
     right, up, depth = joint_3d[..., 0], joint_3d[..., 1], -joint_3d[..., 2]
     for ax, places in ((over, pixels), (side, np.stack([depth, up], axis=-1)),
                        (above, np.stack([right, depth], axis=-1))):
-        _draw_bones(ax, places, bones, colours, linewidth=2)
+        draw_bones(ax, places, bones, colours, linewidth=2)
     for number, places in enumerate(pixels):
         for ax, place in ((over, (places[:, 0].mean(), places[:, 1].min())),
                           (side, (depth[number].mean(), up[number].max())),
@@ -211,7 +208,7 @@ def draw_joints(joint_2d: np.ndarray, bones, names, path) -> None:
     """Draw joints (J + 1, 2), the root last, with their numbers and `names`."""
     figure = new_figure(4.6, 5)
     ax = figure.subplots()
-    _draw_bones(ax, joint_2d, bones, bone_colours(bones, names), linewidth=4, alpha=.5)
+    draw_bones(ax, joint_2d, bones, bone_colours(bones, names), linewidth=4, alpha=.5)
     texts = [f'{number} {name}' for number, name in enumerate(names[:-1])] + [names[-1]]
     places = {'R': ((-9, -3), 'right'), 'L': ((9, -3), 'left'), 'r': ((9, 2), 'left')}
     for text, name, place in zip(texts, names, joint_2d):
@@ -224,53 +221,7 @@ def draw_joints(joint_2d: np.ndarray, bones, names, path) -> None:
     save_figure(figure, path)
 
 
-def animate(points: np.ndarray, joints: np.ndarray, bones, names, path,
-            fps: float | None = None) -> None:
-    """Write a GIF of points (N, M, J + 1, 2), y up, and joints (N, M, J + 1, 3) of M people.
-
-    The root is last; a person who is not there is NaN. The skeletons turn once about the vertical.
-    Without `fps` the GIF has TURN pictures of the N rows. With it the rows are a film of true
-    length, of at most 12 pictures a second.
-    """
-    joints = joints[..., [0, 2, 1]] * (1, -1, 1)  # right, away, up
-    joints = joints - np.nanmean(joints[..., -1, :], axis=(0, 1))
-    reach = np.nanmax(np.hypot(np.linalg.norm(joints[..., :2], axis=-1), joints[..., 2]))
-    low, high = np.nanmin(points, axis=(0, 1, 2)), np.nanmax(points, axis=(0, 1, 2))
-    half = .55 * (high - low).max()
-    rate = min(fps or 12, 12)
-    n_pictures = max(round(len(joints) / fps * rate), 1) if fps else TURN
-    shown = np.linspace(0, len(joints) - 1, n_pictures).round().astype(int)
-    figure, colours = Figure(figsize=(4.8, 2.6), dpi=80), bone_colours(bones, names)
-    image = figure.add_axes((0, 0, .44, 1), aspect='equal')
-    scene = figure.add_axes((.46, 0, .54, 1), projection='3d', proj_type='ortho')
-
-    def draw(picture):
-        row = shown[picture]
-        for ax, people, limits in (
-                (image, points, np.stack([(low + high) / 2 - half, (low + high) / 2 + half]).T),
-                (scene, joints, 3 * [(-reach, reach)])):
-            ax.clear()
-            _draw_bones(ax, people[row], bones, colours, linewidth=2.5)
-            ax.set(**{f'{axis}lim': limit for axis, limit in zip('xyz', limits)})
-            ax.set_axis_off()
-        image.plot(*points[row, :, :-1].reshape(-1, 2).T, '.', color='black', markersize=4)
-        scene.set_box_aspect((1, 1, 1), zoom=1.6)
-        scene.view_init(10, 360 * picture / n_pictures - 90)  # from the camera first
-
-    with TemporaryDirectory() as folder:
-        film = Path(folder, 'a.gif')
-        FuncAnimation(figure, draw, n_pictures).save(film, PillowWriter(fps=rate))
-        with atomic(path) as file:
-            file.write(film.read_bytes())
-
-
-def with_root(joints: np.ndarray, root) -> np.ndarray:
-    """Append the root, (D,) or (N, D), to joints (N, J, D) as the last."""
-    root = np.broadcast_to(root, (len(joints), np.shape(root)[-1]))
-    return np.concatenate([joints, root[:, None]], axis=1)
-
-
-def _draw_bones(ax, joints: np.ndarray, bones, colours, **style) -> None:
+def draw_bones(ax, joints: np.ndarray, bones, colours, **style) -> None:
     """Draw joints (..., J + 1, 2) or (..., J + 1, 3), the root last, in the axes of ax."""
     for bone, colour in zip(bones, colours):
         lines = np.insert(joints[..., list(bone), :].astype(float), 2, np.nan, axis=-2)  # with gaps

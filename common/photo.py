@@ -2,9 +2,7 @@
 import argparse
 import json
 import math
-import re
 import sys
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +13,10 @@ from common.axes import some_rows
 from common.camera import project
 from common.detector import CONFIDENT, People, read_people
 from common.files import atomic, errors_of, make_folder, save_array
+from common.film import animate, film_of, frame_numbers, smooth_people
 from common.lifting import FEWEST, lift_people
-from common.skeleton import BONES, JOINTS
+from common.skeleton import BONES, JOINTS, with_root
 
-WINDOW = 9  # frames of the moving average: jitter falls from 35 to 4 mm/frame^2
 
 
 def lift_photograph(model, args: argparse.Namespace) -> None:
@@ -34,7 +32,7 @@ def lift_photograph(model, args: argparse.Namespace) -> None:
         frames = frame_numbers(people) if args.fps else None
         found = lift_people(model, people.points, size, focal, args.height, centre)
     describe(people, found, size, focal)
-    joints = charts.with_root(found['joint_3d'], found['root'])
+    joints = with_root(found['joint_3d'], found['root'])
     if args.fps:
         joints = smooth_people(joints, frames, people.ids)
     make_folder(args.plots)
@@ -51,56 +49,7 @@ def lift_photograph(model, args: argparse.Namespace) -> None:
         points = to_pixels(film, focal, centre) * (1, -1)
         if film.shape[1] == 1:  # one person stays in the middle
             film = film - film[..., -1:, :]
-        charts.animate(points, film, BONES, JOINTS, args.animate, args.fps)
-
-
-def frame_numbers(people: People) -> np.ndarray:
-    """Return the frame (N,) of each row, from 0: by the last number in its name, so that frames
-    without anyone count; if that cannot be, by the order of the names.
-
-    Raises ValueError if a person is twice in a frame.
-    """
-    frames, ids = people.frames, people.ids
-    if len(set(zip(frames, ids))) < len(frames):
-        raise ValueError('--fps: found several people in a frame, expected one, or an id of each '
-                         'person (track_id, person_id or idx)')
-    if len(set(ids)) > 1 and frames == list(range(len(frames))):
-        raise ValueError('--fps: found ids of several people, but no two in a frame, expected '
-                         'image_id or frame_id too')
-    parts = {frame: re.split(r'(\d+)', Path(str(frame)).stem) for frame in frames}
-    if all(len(part) > 1 for part in parts.values()):
-        number = {frame: int(part[-2]) for frame, part in parts.items()}
-        span = max(number.values()) - min(number.values())
-        if len(set(number.values())) == len(number) and span < 10 * len(number):
-            return np.array([number[frame] for frame in frames]) - min(number.values())
-    order = sorted(parts, key=lambda frame: [
-        int(part) if part.isdigit() else part for part in parts[frame]])
-    place = {frame: row for row, frame in enumerate(order)}
-    return np.array([place[frame] for frame in frames])
-
-
-def smooth_people(joints: np.ndarray, frames: np.ndarray, ids: list) -> np.ndarray:
-    """Smooth the joints (N, 16, 3) of each person over the frames (N,); rows of NaN stay so."""
-    smoothed, names = np.full_like(joints, np.nan), {}
-    who = np.array([names.setdefault(name, len(names)) for name in ids])
-    for person in range(len(names)):
-        rows = np.flatnonzero((who == person) & np.isfinite(joints).all(axis=(1, 2)))
-        if len(rows):
-            own = frames[rows] - frames[rows].min()
-            track = np.full((own.max() + 1, *joints.shape[1:]), np.nan)
-            track[own] = joints[rows]
-            smoothed[rows] = smooth(track)[own]
-    return smoothed
-
-
-def film_of(joints: np.ndarray, frames: np.ndarray) -> np.ndarray:
-    """Arrange joints (N, 16, 3) by frames: (F, M, 16, 3), NaN if fewer than M people are there."""
-    known = np.isfinite(joints).all(axis=(1, 2))
-    joints, frames = joints[known], frames[known]
-    slots = np.array([np.count_nonzero(frames[:row] == frame) for row, frame in enumerate(frames)])
-    film = np.full((frames.max() + 1, slots.max() + 1, *joints.shape[1:]), np.nan)
-    film[frames, slots] = joints
-    return film
+        animate(points, film, BONES, JOINTS, args.animate, args.fps)
 
 
 def draw_gallery(found: dict, path: Path) -> None:
@@ -173,14 +122,3 @@ def read_picture(path) -> tuple[np.ndarray, float | None]:
     except OSError as error:
         raise type(error)(f'{path}: {error.strerror or error}, expected a picture') from error
     return np.asarray(image), film * max(image.size) / 36 if film else None
-
-
-def smooth(joint_3d: np.ndarray, window: int = WINDOW) -> np.ndarray:
-    """Return the mean of joints (N, ...) of a video over a window of frames, ignoring NaN."""
-    half = window // 2
-    ends = np.full_like(joint_3d[:1].repeat(half, axis=0), np.nan)
-    padded = np.concatenate([ends, joint_3d, ends])
-    frames = np.lib.stride_tricks.sliding_window_view(padded, window, axis=0)
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # a window without anyone stays NaN
-        return np.nanmean(frames, axis=-1)

@@ -79,6 +79,12 @@ def from_lab(joint_3d: np.ndarray) -> np.ndarray:
     return moved
 
 
+def with_root(joints: np.ndarray, root) -> np.ndarray:
+    """Append the root, (D,) or (N, D), to joints (N, J, D) as the last."""
+    root = np.broadcast_to(root, (len(joints), np.shape(root)[-1]))
+    return np.concatenate([joints, root[:, None]], axis=1)
+
+
 def bone_lengths(pose: np.ndarray) -> np.ndarray:
     """Return the lengths (N, 15) of the BONES of poses (N, 15, 3) about the root."""
     joints = np.pad(pose, ((0, 0), (0, 1), (0, 0)))  # the root, last

@@ -29,13 +29,14 @@ from torch import Tensor, nn
 
 from common.augment import augment
 from common.camera import ROOT, project, smallest_rotation, triangulate
-from common.charts import (BLUE, GREEN, GREY, ORANGE, PINK, TURN, UNIT, add_cm, animate,
-                           draw_joints, new_figure, save_figure, tidy, with_root)
+from common.charts import (BLUE, GREEN, GREY, ORANGE, PINK, UNIT, add_cm, draw_joints, new_figure,
+                           save_figure, tidy)
 from common.command import has_bfloat16
 from common.files import Table, write_csv
+from common.film import TURN, animate
 from common.people import FACE, GAITS, LENGTHS, forward_kinematics, random_angles, sample
 from common.lifting import BONES_PER_HEIGHT, fill_in, lift_points, visible
-from common.skeleton import BONES, JOINTS, LIMBS, bone_sum, find_bones, joints_of
+from common.skeleton import BONES, JOINTS, LIMBS, bone_sum, find_bones, joints_of, with_root
 from common.views import TWO_VIEWS, prepare_views
 from data import SUPERVISED, find_camera, load, split_blocks
 from eval import load_model

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from common import charts
+from common import film
 from common.files import save_pickle
 from common.people import sample
 from common.skeleton import JOINTS, LIMBS
@@ -34,7 +34,7 @@ def make_model(poses=POSES, n_joints=15):
 def folder(here, monkeypatch):
     """A current directory with weights, in which GIFs have two pictures."""
     torch.save(make_model().state_dict(), 'liftModel')
-    monkeypatch.setattr(charts, 'TURN', 2)
+    monkeypatch.setattr(film, 'TURN', 2)
     return here
 
 
@@ -183,8 +183,8 @@ def test_frames_are_smoothed_and_filmed_at_true_length(folder, shipped):
         main([str(shipped), *CPU, *PHOTO, '--predict', 'out.npy', *options])
         jitter.append(np.abs(np.diff(np.load('out.npy'), 2, axis=0)).mean())
     assert jitter[1] < .2 * jitter[0]
-    with Image.open('out.gif') as film:
-        assert film.n_frames == 8  # of 20 / 30 seconds, 12 pictures each
+    with Image.open('out.gif') as gif:
+        assert gif.n_frames == 8  # of 20 / 30 seconds, 12 pictures each
 
 
 @pytest.mark.parametrize('options, words', (

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from common import charts
+from common import film
 from common.camera import ROOT
 from common.files import save_pickle
 from common.people import sample
@@ -30,7 +30,7 @@ def test_all_of_it_runs_small_and_goes_on_where_it_was(tmp_path, capsys, monkeyp
                             for variant in (group[0], group[-1])]
                             for question, group in QUESTIONS.items()})):
         monkeypatch.setattr(experiments, name, value)
-    monkeypatch.setattr(charts, 'TURN', 3)
+    monkeypatch.setattr(film, 'TURN', 3)
     options = '--poses', '300', '--epochs', '1', '--seeds', '0', '--plots', str(tmp_path)
     monkeypatch.setattr(sys, 'argv', ['experiments', *options, '--weights', str(shipped)])
     experiments.main()
@@ -39,8 +39,8 @@ def test_all_of_it_runs_small_and_goes_on_where_it_was(tmp_path, capsys, monkeyp
         'network.csv': 1 + 8, 'errors.csv': 1 + 15 + 12 + 10, 'weak.csv': 1 + 6,
         'detector.csv': 1 + 4}
     assert {path.stem for path in tmp_path.glob('*.png')} == {'network', 'errors', 'weak', 'joints'}
-    with Image.open(tmp_path / 'turning.gif') as film:
-        assert film.n_frames == 3
+    with Image.open(tmp_path / 'turning.gif') as gif:
+        assert gif.n_frames == 3
     lines = tables['weak.csv'].splitlines(keepends=True)
     (tmp_path / 'weak.csv').write_text(''.join(lines[:-1]))
     capsys.readouterr()

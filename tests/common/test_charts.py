@@ -5,11 +5,12 @@ from matplotlib.image import imread
 from PIL import Image
 
 from common import charts
+from common.film import animate
 from common.people import sample
-from common.skeleton import BONES, JOINTS
+from common.skeleton import BONES, JOINTS, with_root
 
 POSES = sample(5, seed=7)
-POINTS, POSE = (charts.with_root(POSES[key], root)
+POINTS, POSE = (with_root(POSES[key], root)
                 for key, root in (('joint_2d_1', (0, 0)), ('joint_3d', (0, 0, -1))))
 ERRORS = np.random.default_rng(0).uniform(.001, .02, (5, 15))
 HISTORY = dict.fromkeys(('loss', 'val_loss', 'train_mpjpe', 'val_mpjpe', 'rate'), [.03, .02, .01])
@@ -41,6 +42,6 @@ def test_left_and_right_differ_in_colour():
 
 
 def test_a_film_lasts_as_long_as_its_frames(tmp_path):
-    charts.animate(POINTS[:, None], POSE[:, None], BONES, JOINTS, tmp_path / 'a.gif', fps=20)
+    animate(POINTS[:, None], POSE[:, None], BONES, JOINTS, tmp_path / 'a.gif', fps=20)
     with Image.open(tmp_path / 'a.gif') as film:
         assert film.n_frames == 3  # of a quarter of a second, 12 pictures each

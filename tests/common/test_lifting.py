@@ -4,9 +4,9 @@ import pytest
 
 from common.camera import ROOT, project, smallest_rotation
 from common.detector import People, from_array
+from common.film import film_of, frame_numbers, smooth, smooth_people
 from common.lifting import BONES_PER_HEIGHT, fill_in, lift_people, lift_points
 from common.people import sample
-from common.photo import film_of, frame_numbers, smooth, smooth_people
 from common.skeleton import JOINTS, POINTS, bone_sum, joints_of, to_lab
 from conftest import COCO, person_of
 from eval import load_model
