@@ -28,7 +28,7 @@ from data import TEST_FILE, load, make_people
 from metrics import cal_n_mpjpe, cal_pa_mpjpe, pck_of
 from model import LiftModel
 
-SOME = 10_000  # poses aligned at once, and as many as a warning needs
+SOME = 10_000  # poses aligned at once; `warn_if_far` looks at no more than these
 FAR = 3.       # standard deviations from the training's 2D joints that call for a warning
 
 

@@ -83,7 +83,7 @@ def cal_joint_error(pose_1, pose_2) -> Tensor:
 
 def cal_pck(pose_1, pose_2, thresholds=None) -> tuple[Tensor, Tensor]:
     """Fraction of joints with an error up to each of T rising thresholds (T,), and the area under
-    that curve over its width.
+    that curve divided by its width.
 
     The default, 0 to 0.03, is at 5 m the 0 to 150 mm of Mehta et al., 3DV 2017.
     """

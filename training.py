@@ -294,7 +294,7 @@ def run_epoch_weak(epoch_no, data, model, optimiser, scheduler, batch_size=64,
 
     The loss is `reprojection_loss`. Samples with nearly parallel rays are left out. joint_3d is
     read only for the returned MPJPE, of view 1 after the pass, which is NaN without it. Raises
-    ValueError as `prepare_views` does too.
+    ValueError as `run_epoch` and `prepare_views` do.
     """
     views, _ = prepare_views(as_arrays(data, TWO_VIEWS, model))
     return one_pass(views, model, optimiser, scheduler, batch_size, split, reprojection_loss)
