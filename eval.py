@@ -221,7 +221,8 @@ def make_parser() -> Parser:
     option('--centre', type=bounded(float, -1e6, 1e6), nargs=2, metavar=('CX', 'CY'),
            help='with --keypoints: principal point in pixels, for a crop; default: the middle')
     option('--height', type=bounded(float, .3, 3), metavar='M',
-           help='with --keypoints: height of each person in metres; else each root is at 1')
+           help='with --keypoints: height of each person in metres; without it each root is at '
+                'distance 1')
     option('--fps', type=bounded(float, 1, 1000), metavar='N', help='the rows of --keypoints are '
            'frames of one person, or of several with ids: smooth joints, and --animate is a film')
     option('--predict', type=Path, metavar='OUT.npy',

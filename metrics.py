@@ -16,7 +16,7 @@ def as_joints(pose) -> Tensor:
     shape = tuple(pose.shape)
     if shape[-1:] == (3,) and len(shape) > 1:
         return pose
-    # (N, 3, 15) is refused: more likely x, y, z come first than 3 flat poses of 5 joints
+    # (N, 3, 15) is refused: it is rather x, y, z of 15 joints than 3 flat poses of 5 joints
     flat = len(shape) in (1, 2) or len(shape) == 3 and shape[1] == 1
     if not flat or shape[-1] == 0 or shape[-1] % 3:
         raise ValueError(f'found a pose of shape {shape}, expected (..., J, 3) or flat (N, 3J)')

@@ -149,7 +149,8 @@ def one_cycle(model: LiftModel, lr: float, poses: dict, epochs: int, batch_size:
 def split_batches(rows: Tensor, batch_size: int) -> tuple[Tensor, ...]:
     """Cut rows into batches of batch_size or a little more, so that no batch has one sample.
 
-    Batch normalisation cannot train on one: raises ValueError if there is no other way.
+    Fewer rows than two such batches stay one batch. Batch normalisation cannot train on one sample:
+    raises ValueError if there is no other way.
     """
     if min(batch_size, len(rows)) < 2:
         raise ValueError(f'found {len(rows)} samples in batches of {batch_size}, expected at least '
