@@ -36,8 +36,7 @@ class LiftModel(nn.Module):
     depth, and a small correction of x and y for points that are not exact. `output_nodes` is 3J.
     The statistics of inputs and outputs are buffers, so the state_dict is complete; before
     `set_statistics` they are 0 and 1 and change nothing. If `in_bfloat16` is set, training runs the
-    blocks in bfloat16 and all else in float32.
-    Raises ValueError for invalid sizes.
+    blocks in bfloat16 and all else in float32. Raises ValueError for invalid sizes.
     """
 
     in_bfloat16 = False

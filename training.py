@@ -186,13 +186,13 @@ def print_row(row: dict, epochs: int, n_poses: int) -> None:
           f'{row["rate"]:.2e}  {row["poses_per_s"]:7,.0f}  {left!s:>9}', flush=True)
 
 
-def finish(args: argparse.Namespace, model: LiftModel, history: list) -> None:
+def finish(args: argparse.Namespace, model: LiftModel, history: list, crossed: float) -> None:
     """Write the weights, then the history as numbers and as a chart; delete the state."""
     from common.charts import draw_history  # imported late: matplotlib takes half a second
 
     save_tensors(args.out, model.state_dict())
     write_csv(args.plots / 'history.csv', COLUMNS, history)
-    draw_history(dict(zip(COLUMNS, zip(*history))), args.plots / 'history.png', CROSSED)
+    draw_history(dict(zip(COLUMNS, zip(*history))), args.plots / 'history.png', crossed)
     state_path(args.out).unlink(missing_ok=True)
     print(f'\nwrote {args.out}, and charts to {args.plots}')
 
@@ -269,7 +269,7 @@ def train(args: argparse.Namespace, state: dict | None) -> None:
         history.append([row[column] for column in COLUMNS])
         save_state(args, parts, history)
         print_row(row, args.epochs, len(train_set['joint_2d']))
-    finish(args, model, history)
+    finish(args, model, history, crossed=CROSSED * ('residual' in train_set))
 
 
 # ---- one epoch, by the names of the handouts ----------------------------------------------------

@@ -22,8 +22,8 @@ torch.zeros(1).sin()  # initialises MKL; two threads that did so at once broke o
 def project(joint_3d, focal_len):
     """Project joints (N, J, 3) in the camera's frame to its image (N, J, 2).
 
-    Takes arrays or tensors; focal_len is (N, 2) or (2,). A negative focal length flips its
-    axis.
+    Takes arrays or tensors; focal_len is (N, 2) or (2,). A negative focal length flips
+    its axis.
     """
     return focal_len[..., None, :] * joint_3d[..., :2] / -joint_3d[..., 2:]
 

@@ -1,7 +1,6 @@
 """Charts and skeletons; each draw_ function writes a PNG and opens no window."""
 import os
 import sys
-from pathlib import Path
 
 import numpy as np
 
@@ -63,7 +62,7 @@ def draw_history(history: dict, path, crossed: float) -> None:
     """Draw loss, MPJPE and learning rate over the epochs; an MPJPE of NaN is left out.
 
     `history` has the columns epoch, loss, val_loss, train_mpjpe, val_mpjpe and rate. Poses are
-    crossed for the share `crossed` of the epochs.
+    crossed for the fraction `crossed` of the epochs, which may be 0.
     """
     figure = new_figure(9, 3)
     epochs, style = history['epoch'], {'marker': '.' if len(history['epoch']) < 40 else ''}
@@ -79,8 +78,9 @@ def draw_history(history: dict, path, crossed: float) -> None:
             continue
         ax.plot(epochs, history[learnt], color=BLUE, label='training', **style)
         ax.plot(epochs, history[validated], '--', color=ORANGE, label='validation', **style)
-        ax.axvline(np.ceil(crossed * len(epochs)) + .5, color=GREY, linestyle=':',
-                   label='crossed poses end')
+        if crossed:
+            ax.axvline(np.ceil(crossed * len(epochs)) + .5, color=GREY, linestyle=':',
+                       label='crossed poses end')
         ax.legend(edgecolor='none', fontsize=8)
         log_axis(ax, ticks=(1, 1.2, 1.5, 2, 3, 4, 5, 7))
     for ax in (loss, mpjpe, rate):

@@ -76,7 +76,7 @@ def people_in(path: Path):
 
 
 def in_frame(frame, people: list[tuple]) -> list[tuple]:
-    """Return the people with this frame, if they have none; without people, one without points."""
+    """Give this frame to people without one; if nobody is there, return one without points."""
     return [(frame if own is None else own, number, points)
             for own, number, points in people] or [(frame, None, None)]
 

@@ -18,7 +18,7 @@ HISTORY['epoch'] = range(1, 4)
 NO_3D = dict.fromkeys(('train_mpjpe', 'val_mpjpe'), 3 * [np.nan])
 CHARTS = {
     'history': lambda path: charts.draw_history(HISTORY, path, crossed=.7),
-    'history without 3D': lambda path: charts.draw_history(HISTORY | NO_3D, path, crossed=.7),
+    'history without 3D': lambda path: charts.draw_history(HISTORY | NO_3D, path, crossed=0),
     'joint error': lambda path: charts.draw_joint_error(ERRORS.mean(axis=0), JOINTS, path),
     'error curve': lambda path: charts.draw_error_curve({'joints': ERRORS}, path),
     'gallery': lambda path: charts.draw_gallery(
