@@ -104,7 +104,7 @@ def make_people() -> None:
 
 
 def split_blocks(data: dict) -> tuple[dict, dict]:
-    """Split into training and validation: five whole blocks of the recording, 5 %, validate.
+    """Hold out five whole blocks of the recording, 5 %, for validation.
 
     Neighbouring frames are nearly equal; a random split would leak. Raises ValueError for fewer
     than 3 samples.

@@ -177,12 +177,12 @@ def lift_photo(args: argparse.Namespace) -> None:
 
 def lift_keypoints(points, image_size, focal: float | None = None,
                    height: float | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Lift a detector's points (N, K, 2 or 3) in pixels with the shipped weights.
+    """Lift a detector's points (N, K, 2 or 3) or (K, 2 or 3) in pixels with the shipped weights.
 
     image_size is (W, H) in pixels, `focal` in pixels, by default the diagonal; `height` in metres.
-    Returns joints (N, 15, 3) in the frame of the camera, in metres with a height, else in distances
-    from the camera to the root, NaN for people with too few points; and which were filled in
-    (N, 15). Raises ValueError for points of no known format, and if nobody has enough.
+    Returns joints (N, 15, 3) in the frame of the camera, and which of them were filled in (N, 15).
+    Joints are in metres with a height, else in distances from the camera to the root; people with
+    too few points are NaN. Raises ValueError for points of no known format or if nobody has enough.
     """
     found = lift_people(shipped_model(), from_array(points), image_size, focal, height)
     if found['odd'].any():
@@ -224,7 +224,7 @@ def make_parser() -> Parser:
            help='with --keypoints: height of each person in metres; without it each root is at '
                 'distance 1')
     option('--fps', type=bounded(float, 1, 1000), metavar='N', help='the rows of --keypoints are '
-           'frames of one person, or of several with ids: smooth joints, and --animate is a film')
+           'frames of one person, or of several with ids; joints are smoothed, --animate is a film')
     option('--predict', type=Path, metavar='OUT.npy',
            help='save the lifted joints (N, J, 3); with --keypoints also .json')
     option('--animate', type=Path, metavar='OUT.gif', help='draw a turning skeleton')

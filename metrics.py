@@ -38,13 +38,13 @@ def _distances(pose_1, pose_2) -> Tensor:
 
 
 def cal_mpjpe(pose_1, pose_2, avg: bool = True) -> Tensor:
-    """Mean per-joint position error over all samples, or with avg=False of each sample (...)."""
+    """Return the mean per-joint position error, or with avg=False that of each sample (...)."""
     error = _distances(pose_1, pose_2).mean(dim=-1)
     return error.mean() if avg else error
 
 
 def cal_n_mpjpe(pose_1, pose_2, avg: bool = True, root=(0., 0., -1.)) -> Tensor:
-    """MPJPE after the best scaling of pose_1 about the root (Rhodin et al., CVPR 2018).
+    """Return MPJPE after the best scaling of pose_1 about the root (Rhodin et al., CVPR 2018).
 
     The scale is the least-squares one, and never negative: that would turn a pose inside out.
     """
@@ -57,7 +57,7 @@ def cal_n_mpjpe(pose_1, pose_2, avg: bool = True, root=(0., 0., -1.)) -> Tensor:
 
 
 def cal_pa_mpjpe(pose_1, pose_2, avg: bool = True) -> Tensor:
-    """MPJPE after Procrustes alignment: the best rotation, scale and translation of pose_1
+    """Return MPJPE after Procrustes alignment: the best rotation, scale and translation of pose_1
     (Umeyama, PAMI 1991).
 
     A mirror image is no rotation and stays wrong. If all joints of pose_1 coincide, they are put at
@@ -76,13 +76,13 @@ def cal_pa_mpjpe(pose_1, pose_2, avg: bool = True) -> Tensor:
 
 
 def cal_joint_error(pose_1, pose_2) -> Tensor:
-    """Mean error of each joint over the samples, (J,)."""
+    """Return the mean error of each joint over the samples, (J,)."""
     distances = _distances(pose_1, pose_2)
     return distances.reshape(-1, distances.shape[-1]).mean(dim=0)
 
 
 def cal_pck(pose_1, pose_2, thresholds=None) -> tuple[Tensor, Tensor]:
-    """Fraction of joints with an error up to each of T rising thresholds (T,), and the area under
+    """Return the fraction of joints within each of T rising thresholds (T,), and the area under
     that curve divided by its width.
 
     The default, 0 to 0.03, is at 5 m the 0 to 150 mm of Mehta et al., 3DV 2017.

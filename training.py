@@ -70,7 +70,7 @@ def reprojection_loss(model, poses: dict) -> Tensor:
 
 
 def image_error(pose: Tensor, poses: dict) -> Tensor:
-    """Return the mean reprojection error of a pose (N, J, 3), about the root in view 1's axes.
+    """Return the mean reprojection error of joints (N, J, 3) about the root, in view 1's axes.
 
     Offsets in image 2 are multiplied by the distance of the root, so that all are lengths at the
     root. A joint counts with the norm of its four offsets, not its square: outliers weigh little.
@@ -82,7 +82,7 @@ def image_error(pose: Tensor, poses: dict) -> Tensor:
 
 
 def normalised_image(joint_3d: Tensor) -> Tensor:
-    """Return x and y over depth (N, J, 2) of joints in the frame of a camera."""
+    """Return x / depth and y / depth (N, J, 2) of joints in the frame of a camera."""
     depth = NEAR + softplus(-joint_3d[..., 2:] - NEAR, beta=20)  # smooth max(depth, NEAR)
     return joint_3d[..., :2] / depth
 
@@ -105,7 +105,7 @@ def prepare(path: Path, device: torch.device, weak: bool = False,
     if focal is not None:
         given = np.full((len(joints['joint_2d_1']), 2), focal, np.float32)
         if 'focal_len_1' not in joints and not .01 < spread(joints['joint_2d_1']) / focal < 1:
-            raise ValueError(f'--focal: found {focal:g} for points that deviate by '
+            raise ValueError(f'--focal: found {focal:g} for points with a spread of '
                              f'{spread(joints["joint_2d_1"]):.2g}, expected the same unit')
         joints = {'focal_len_1': given, 'focal_len_2': given} | joints
     with errors_of(path):
@@ -278,8 +278,8 @@ def run_epoch(epoch_no, data, model, optimiser, scheduler, batch_size=64,
               split='train') -> tuple[float, float]:
     """Pass once over data['joint_2d_1'] (N, J, 2) and data['joint_3d'] (N, J, 3).
 
-    Both are arrays or tensors, or flat; epoch_no is not used. With split='train' the model learns;
-    any other split is only scored, without optimiser and scheduler. A model without statistics
+    Takes arrays or tensors, flat or not; epoch_no is not used. With split='train' the model learns;
+    with any other it is only scored, without optimiser and scheduler. A model without statistics
     takes them from the first data that it trains on. A OneCycleLR or CyclicLR steps once a batch,
     another scheduler once an epoch; it may be None. Returns loss and MPJPE, means over samples in
     the unit of joint_3d (here they are the same). Raises ValueError as `data.check` does, for
@@ -294,7 +294,7 @@ def run_epoch_weak(epoch_no, data, model, optimiser, scheduler, batch_size=64,
     """As run_epoch, but learn from two views: joint_2d_1, joint_2d_2, rot, transl, focal lengths.
 
     The loss is `reprojection_loss`. Samples with nearly parallel rays are left out. joint_3d is
-    read only for the returned MPJPE, of view 1 after the pass, which is NaN without it. Raises
+    read only for the returned MPJPE of view 1 after the pass; without it the MPJPE is NaN. Raises
     ValueError as `run_epoch` and `prepare_views` do.
     """
     views, _ = prepare_views(as_arrays(data, TWO_VIEWS, model))
@@ -334,7 +334,7 @@ def make_parser() -> Parser:
     option = parser.add_argument
     option('--data', type=Path, metavar='FILE',
            help=f'dictionary with joint_2d_1 and joint_3d, or both views (default: {TRAIN_FILE}; '
-                f'with --weak or without that file {WEAK_FILE}, if there is one)')
+                f'{WEAK_FILE}, if it exists, with --weak or without {TRAIN_FILE})')
     option('--weak', action='store_true', help='learn from two views, without joint_3d')
     option('--focal', type=bounded(float, 1e-9), metavar='F',
            help='with --weak: the focal length of both views, if the file has none')
@@ -358,7 +358,7 @@ def make_parser() -> Parser:
 
 
 def fill_in_defaults(args: argparse.Namespace) -> None:
-    """Fill in data and precision. Raises ValueError for options that exclude each other."""
+    """Fill in data and precision. Raises ValueError for options that do not go together."""
     if args.focal and not args.weak:
         raise ValueError('--focal: found no --weak, expected both; with joint_3d it is fitted')
     if not args.data:  # the two-view file is the default with --weak, and if there is no other

@@ -8,7 +8,7 @@ from torch import Tensor
 from common.camera import NEAR, ROOT, both_frames, project, random_rotations
 
 TILT = 6.            # standard deviation of the pitch of virtual cameras, in degrees
-CROSSED = .7         # fraction of the training with crossed poses; all is 4 % worse under noise
+CROSSED = .7         # fraction of the training with crossed poses; 1 is 4 % worse under noise
 NOISY = .2           # fraction of the views with noise: 23 % better under noise, 10 % worse without
 NOISE = .12          # largest noise, over the standard deviation of all 2D joints
 DETECTED = .1        # fraction of synthetic people shown as a detector shows them; with .3 they are

@@ -105,9 +105,9 @@ def wrong_people(joint_3d: np.ndarray, focal_len: np.ndarray) -> str:
 def as_camera(data: dict, focal_len: np.ndarray) -> np.ndarray:
     """Return joint_2d_1 (N, J, 2) scaled to the signed focal lengths (2,) of a model.
 
-    The file's own focal lengths are focal_len_1, else the model's. Their signs are those that
-    joint_3d shows, else the file's if any is negative, else the model's. Differences up to 2 %,
-    about the range of the training, are ignored.
+    The file's own focal lengths are focal_len_1, or the model's if it is missing or contradicts
+    joint_3d. Their signs are those that joint_3d shows, else the file's if any is negative, else
+    the model's. Differences up to 2 % are ignored: the training data vary about as much.
     """
     given = data.get('focal_len_1')
     own = np.broadcast_to(focal_len if given is None else given, (len(data['joint_2d_1']), 2))
@@ -121,8 +121,8 @@ def as_camera(data: dict, focal_len: np.ndarray) -> np.ndarray:
                   file=sys.stderr)
         if not np.allclose(np.abs(np.median(own, axis=0)), np.abs(signs), rtol=.02):
             print(f'warning: joint_3d shows focal lengths of {signs[0]:.4g} and {signs[1]:.4g}, '
-                  f'expected {focal_len[0]:.4g} and {focal_len[1]:.4g} as in the model, or right '
-                  f'ones as focal_len_1', file=sys.stderr)
+                  f'expected {focal_len[0]:.4g} and {focal_len[1]:.4g} as in the model, or '
+                  f'correct ones in focal_len_1', file=sys.stderr)
             own = np.broadcast_to(focal_len, own.shape)
     own = np.where(np.isclose(np.abs(own), np.abs(focal_len), rtol=.02), focal_len, own)
     return data['joint_2d_1'] * np.float32(focal_len / np.copysign(own, signs))[:, None]

@@ -79,11 +79,11 @@ def ray_angle(views: dict) -> np.ndarray:
 
 
 def triangulate(views: dict) -> np.ndarray:
-    """Find joints (N, J, 3) in view 1's frame, halfway where the rays of both views are closest.
+    """Find joints (N, J, 3) in view 1's frame: the middle of the shortest line between both rays.
 
-    This point has the smallest sum of squared distances to the two. In closed form, in the frame of
+    It has the least sum of squared distances to the rays r1 and r2. In closed form, in the frame of
     camera 2 with c the centre of camera 1: c + a r1 and b r2 are closest with a n.n = (r2 x c).n,
-    b n.n = (r1 x c).n, n = r1 x r2. On parallel rays the joint is put on the first, as far away as
+    b n.n = (r1 x c).n, n = r1 x r2. On parallel rays the joint is put on the first, at the depth of
     the root.
     """
     one, two = (ray.astype(float) for ray in two_rays(views))

@@ -1,10 +1,10 @@
-"""Charts and skeletons; each draw_ function writes a PNG and opens no window."""
+"""Charts and skeletons; each draw_ function with a path writes a PNG and opens no window."""
 import os
 import sys
 
 import numpy as np
 
-if 'ipykernel' not in sys.modules:  # a notebook's backend is unknown to the commands that it starts
+if 'ipykernel' not in sys.modules:  # commands that a notebook starts cannot use its backend
     os.environ['MPLBACKEND'] = 'agg'
 
 from matplotlib.figure import Figure
@@ -175,7 +175,7 @@ def draw_gallery(rows, bones, names, path) -> None:
 
 def draw_people(picture, pixels: np.ndarray, joint_3d: np.ndarray, labels, bones, names, unit: str,
                 path) -> None:
-    """Draw M people over a picture (H, W, 3) and in place, from the side and from above.
+    """Draw M people over a picture (H, W, 3), from the side and from above.
 
     pixels (M, J + 1, 2) and joints (M, J + 1, 3) in the frame of the camera, the root last; labels
     (M,) are numbers.

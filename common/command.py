@@ -49,7 +49,7 @@ def exit_status(parser: Parser, interrupted=lambda: 'no file is half written'):
     """Turn the outcome of the block into an exit status, with at most one line of error.
 
     ValueError and OSError are a user's mistake, status 2. Ctrl-C is status 130, with the text of
-    interrupted(). A closed pipe, as of `head`, is 130 without a message.
+    interrupted(). A closed pipe, for example to `head`, is 130 without a message.
     """
     if hasattr(sys.stdout, 'reconfigure'):
         sys.stdout.reconfigure(errors='replace')  # a terminal in ASCII cannot show every name
@@ -67,7 +67,7 @@ def exit_status(parser: Parser, interrupted=lambda: 'no file is half written'):
 
 
 def keep_inputs(inputs: dict, outputs: dict) -> None:
-    """Raise ValueError if an output would replace an input, or a file in a folder that is one.
+    """Raise ValueError if an output would replace an input, or a file in an input folder.
 
     Both map options to paths or None. A new .json in a folder would be read as a frame next time.
     """
@@ -89,7 +89,7 @@ def add_device(parser: Parser, precision: bool = False) -> None:
                         help='auto: a GPU if there is one')
     if precision:
         parser.add_argument('--precision', choices=('auto', 'float32', 'bfloat16'), default='auto',
-                            help='of hidden products; auto: bfloat16 if the device has it')
+                            help='of hidden layers; auto: bfloat16 if the device has it')
 
 
 def pick_device(name: str) -> torch.device:

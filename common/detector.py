@@ -22,7 +22,7 @@ FORMATS = {
 EXPECTED = ('expected points of ' + ', '.join(f'{n} ({name})' for n, (name, _) in FORMATS.items()))
 POINT_KEYS = 'keypoints', 'pose_keypoints_2d', 'pose_keypoints'
 SCORE_KEYS = 'keypoint_scores', 'keypoints_scores', 'scores'
-ID_KEYS = 'track_id', 'person_id', 'idx'  # of Ultralytics and MMPose, OpenPose, AlphaPose
+ID_KEYS = 'track_id', 'person_id', 'idx'  # by Ultralytics and MMPose, by OpenPose, by AlphaPose
 CONFIDENT = .3  # a point with less confidence counts as missing
 
 
@@ -32,8 +32,8 @@ class People:
     who they are."""
     points: np.ndarray
     kind: str
-    frames: list[str | int]  # of each person: number, name or id of the image; else the row
-    ids: list                # of each person, as a tracker tells; else None
+    frames: list[str | int]  # each person's image: its number, name or id; else the row
+    ids: list                # each person's, as a tracker tells; else None
 
 
 def read_people(path) -> People:
@@ -49,11 +49,11 @@ def read_people(path) -> People:
         people = list(people_in(path))
         points, kind = as_points([points for *_, points in people])
     frames = [row if frame is None else frame for row, (frame, *_) in enumerate(people)]
-    return People(points, kind, frames, [number for _, number, _ in people])
+    return People(points, kind, frames, [track for _, track, _ in people])
 
 
 def from_array(points) -> np.ndarray:
-    """Return the points (N, 15, 3) of an array as in `read_people`; raise ValueError."""
+    """Return the points (N, 15, 3) of an array as in `read_people`; raise ValueError for others."""
     array = as_numbers(points)
     return as_points(list(each_person(array)))[0]
 
@@ -76,9 +76,9 @@ def people_in(path: Path):
 
 
 def in_frame(frame, people: list[tuple]) -> list[tuple]:
-    """Give this frame to people without one; if nobody is there, return one without points."""
-    return [(frame if own is None else own, number, points)
-            for own, number, points in people] or [(frame, None, None)]
+    """Give this frame to people without one; if nobody is there, return a person without points."""
+    return [(frame if own is None else own, track, points)
+            for own, track, points in people] or [(frame, None, None)]
 
 
 def each_person(array: np.ndarray) -> np.ndarray:
@@ -97,7 +97,7 @@ def read(path: Path):
     try:
         if path.suffix.lower() == '.json':
             return json.loads(path.read_bytes())
-        found = np.load(path, mmap_mode='r')  # takes no memory that the file does not fill
+        found = np.load(path, mmap_mode='r')  # a shape larger than the file takes no memory
     except OSError as error:
         raise type(error)(f'{path}: {error.strerror}, expected points of a detector') from error
     except (ValueError, RecursionError, EOFError) as error:
@@ -114,14 +114,14 @@ def people_of(found) -> list[tuple]:
     """Find (frame, id, points) in the content of a .json, or raise ValueError.
 
     COCO's results and AlphaPose are a list of people; COCO's annotations stand under
-    `annotations`, OpenPose's under `people`, MMPose's frames under `instance_info`, and each frame
-    of MMPose has `instances`.
+    `annotations`, OpenPose's people under `people`, MMPose's frames under `instance_info`; each
+    frame of MMPose has `instances`.
     """
     if isinstance(found, dict):
         for key in ('annotations', 'people', 'instance_info', 'predictions'):
             if isinstance(found.get(key), list):
                 found = found[key]
-                if key == 'annotations':  # some are of objects alone
+                if key == 'annotations':  # some are of objects without points
                     found = [part for part in found if 'keypoints' in part]
                 break
         else:
@@ -133,15 +133,15 @@ def people_of(found) -> list[tuple]:
         elif isinstance(part, dict) and isinstance(part.get('instances'), list):
             people += in_frame(part.get('frame_id'), people_of(part['instances']))
         elif isinstance(part, dict) and (keys := [key for key in POINT_KEYS if key in part]):
-            scores, number = (next((part[key] for key in names if key in part), None)
-                              for names in (SCORE_KEYS, ID_KEYS))
-            while isinstance(number, list):  # OpenPose's [-1] is no id; AlphaPose's may be [[1.0]]
-                number = None if number in ([], [-1]) else number[0]
+            scores, track = (next((part[key] for key in names if key in part), None)
+                             for names in (SCORE_KEYS, ID_KEYS))
+            while isinstance(track, list):  # OpenPose's [-1] is no id; AlphaPose's may be [[1.0]]
+                track = None if track in ([], [-1]) else track[0]
             frame = part.get('image_id', part.get('frame_id'))
-            if not all(isinstance(name, int | float | str | None) for name in (frame, number)):
-                raise ValueError(f'found {one_line(frame)} and {one_line(number)} as image and id '
+            if not all(isinstance(name, int | float | str | None) for name in (frame, track)):
+                raise ValueError(f'found {one_line(frame)} and {one_line(track)} as image and id '
                                  f'of a person, expected numbers or names')
-            people.append((frame, number, person_points(part[keys[0]], scores)))
+            people.append((frame, track, person_points(part[keys[0]], scores)))
         else:
             raise ValueError('found no people with points, expected results of COCO, OpenPose, '
                              'AlphaPose, MMPose or Ultralytics')
@@ -151,7 +151,7 @@ def people_of(found) -> list[tuple]:
 def person_points(values, scores=None) -> np.ndarray | None:
     """Return the points (K, 2 or more) of a person, None if there are none.
 
-    They are flat numbers, pairs, or Ultralytics' x, y, visible.
+    `values` are flat numbers, a row for each point, or Ultralytics' x, y, visible.
     """
     if not values:
         return None

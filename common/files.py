@@ -23,7 +23,7 @@ def atomic(path, mode: str = 'wb', **options):
     A symbolic link stays one. Raises OSError that names the path, also for a full disk.
     """
     target = Path(os.path.realpath(path))
-    temporary = target.with_name(f'{target.name[:200]}.{os.getpid()}.tmp')  # names have 255 at most
+    temporary = target.with_name(f'{target.name[:200]}.{os.getpid()}.tmp')  # at most 255 bytes
     try:
         with open(temporary, mode, **options) as file:
             yield file
@@ -102,8 +102,8 @@ def write_csv(path, columns, rows) -> None:
 class Table:
     """A CSV file of results. Each measurement appends a row, so an interrupted run can continue.
 
-    A row holds a key, which says what was measured, and values, numbers; `keys` and `values` name
-    the columns. Raises ValueError if the file has other columns.
+    A row holds a key, which says what was measured, and values, which are numbers. `keys` and
+    `values` name the columns. Raises ValueError if the file has other columns.
     """
 
     def __init__(self, path, keys, values):
@@ -133,7 +133,7 @@ class Table:
             csv.writer(file, lineterminator='\n').writerow([*key, *(f'{v:.6g}' for v in values)])
 
 
-def spread(values, digits: int = 5) -> str:
+def mean_std(values, digits: int = 5) -> str:
     """Return mean and standard deviation as text."""
     return f'{np.mean(values):.{digits}f} ± {np.std(values):.{digits}f}'
 

@@ -20,7 +20,7 @@ def frame_numbers(people: People) -> np.ndarray:
     """Return the frame (N,) of each row, from 0: by the last number in its name, so that frames
     without anyone count; if that cannot be, by the order of the names.
 
-    Raises ValueError if a person is twice in a frame.
+    Raises ValueError if a person is twice in a frame, or if people have ids but no frames.
     """
     frames, ids = people.frames, people.ids
     if len(set(zip(frames, ids))) < len(frames):
@@ -81,8 +81,8 @@ def animate(points: np.ndarray, joints: np.ndarray, bones, names, path,
     """Write a GIF of points (N, M, J + 1, 2), y up, and joints (N, M, J + 1, 3) of M people.
 
     The root is last; a person who is not there is NaN. The skeletons turn once about the vertical.
-    Without `fps` the GIF has TURN pictures of the N rows. With it the rows are a film of true
-    length, of at most 12 pictures a second.
+    Without `fps` the GIF has TURN pictures of the N rows. With it the GIF plays the rows in
+    real time, at most 12 pictures a second.
     """
     joints = joints[..., [0, 2, 1]] * (1, -1, 1)  # right, away, up
     joints = joints - np.nanmean(joints[..., -1, :], axis=(0, 1))

@@ -16,11 +16,11 @@ from common.skeleton import (JOINTS, POINT_WEIGHTS, bone_lengths, bone_sum, from
 
 FEWEST = 9   # people with fewer joints, such as those without hips and legs, are skipped
 ROUNDS = 3   # 1 is 2 mm worse, more than 3 change nothing
-BONE_SUM = .85  # of synthetic people, in distances from the camera to the root
+BONE_SUM = .85  # synthetic people's, in distances from the camera to the root
 BONES_PER_HEIGHT = 2.23  # sum of the bones over the height; legs are 0.491 of it (Winter, 2009)
 # the limits of what looks like a person; of 1,000 synthetic people one exceeds 2.6 standard
 # deviations, and none has a bone longer than 0.148 of the sum
-ODD_POINTS = 3.  # standard deviations of the points from those of the training
+ODD_POINTS = 3.  # distance of the points from the training's, in standard deviations
 ODD_BONE = .16   # longest bone over the sum of all
 
 
@@ -35,10 +35,10 @@ def lift_people(model, points: np.ndarray, image_size, focal: float | None = Non
     seen     (N, 15)       the joints that were not filled in
     joint_3d (N, 15, 3)    in the frame of the camera, in metres with the `height` of people, else
                            in units of each root's distance; NaN for people who are not kept
-    root     (N, 3)        the same
+    root     (N, 3)        in the same frame and unit
     shown    (M, 15, 2)    what the network was shown
     lifted   (M, 15, 3)    its answer
-    odd      (M,)          True if that does not look like a person
+    odd      (M,)          True if `shown` or `lifted` does not look like a person
     """
     size = check_camera(image_size, focal, height)
     beyond = np.abs(points[..., :2] / size - .5).max(axis=2) > 1.5  # more than one picture outside
@@ -59,8 +59,7 @@ def lift_people(model, points: np.ndarray, image_size, focal: float | None = Non
 
 
 def check_camera(image_size, focal, height) -> np.ndarray:
-    """Return the size (2,) of the picture; raise ValueError for a camera or a person that cannot
-    be."""
+    """Return the size (2,) of the picture; raise ValueError for an impossible camera or height."""
     size = np.asarray(image_size, dtype=float)
     if size.shape != (2,) or not (size >= 1).all():
         raise ValueError(f'found an image size of {image_size}, expected width and height')
@@ -114,7 +113,7 @@ def fill_in(joint_2d: np.ndarray, seen: np.ndarray) -> np.ndarray:
 
 @cache
 def expected_joints() -> tuple[np.ndarray, np.ndarray]:
-    """Return mean (16, 2) and covariance (32, 32) of the joints of synthetic people, anywhere."""
+    """Return mean (16, 2) and covariance (32, 32) of synthetic people's joints at any place."""
     people = joints_of(sample(2000, seed=0)['joint_detected'])
     people = project(people - people[:, -1:] + ROOT, np.ones(2))
     covariance = np.cov(people.reshape(len(people), -1).T)

@@ -6,9 +6,9 @@ from common.skeleton import LIMBS
 
 POSES_PER_PERSON = 20
 
-# Lengths over that of a leg (hip to ankle): with joints at the centres of rotation, as markers give
-# them; with joints further inside, as in animation rigs; standard deviation over people. A person
-# is close to one of both, or between.
+# Lengths over that of a leg (hip to ankle), in three columns: with joints at the centres of
+# rotation, as markers give them; with joints further inside, as in animation rigs; standard
+# deviation over people. A person is close to one of the first two columns, or between them.
 LENGTHS = {'hip_side': (.1, .08, .008), 'hip_drop': (.1, .03, .015), 'hip_ahead': (.065, 0, .02),
            'thigh': (.5, .49, .015), 'shank': (.5, .51, .015), 'spine': (.28, .31, .015),
            'neck': (.12, .205, .015), 'head': (.325, .325, .02),
@@ -89,9 +89,9 @@ def random_lengths(rng, n: int) -> dict[str, np.ndarray]:
 
 
 def random_faces(rng, person: np.ndarray) -> np.ndarray:
-    """Draw nose, left and right ear (n, 3, 3) of the n poses of people (n,); heads turn aside.
+    """Draw nose, left and right ear (n, 3, 3) of n poses; `person` (n,) tells whose each pose is.
 
-    They are in metres from the top of the head, along its axes: left, up, ahead.
+    They are in metres from the top of the head, along its axes: left, up, ahead. Heads turn aside.
     """
     own = rng.normal(0, (.004, .013, .013), (person[-1] + 1, 1, 3))
     return (FACE + own[person]) @ rotation('y', rng.normal(0, 25, len(person))).mT
@@ -128,7 +128,7 @@ def stand(rng, n: int) -> tuple:
 
 
 def walk(rng, arms: np.ndarray, thighs, knees, trunk: float, elbow: float) -> tuple:
-    """Draw what `stand` does at a random phase of a gait; 35 % of the arms stay as given."""
+    """Draw what `stand` draws, at a random phase of a gait; 35 % of the arms stay as given."""
     n = arms.shape[-1]
     phase, stride = rng.random(n) + [[0], [.5]], rng.uniform(.4, 1.2, n)
     thigh, knee = (stride * np.interp(phase, np.arange(10) / 10, curve, period=1)
@@ -186,7 +186,7 @@ def forward_kinematics(angles: dict[str, np.ndarray], lengths: dict[str, np.ndar
         return pelvis @ turn('x', 'flexion', share) @ turn('z', 'side', share) @ turn(
             'y', 'twist', share)
 
-    # frames; column [..., 1] is the direction of y: up, or back along a limb
+    # frames; column [..., 1] is the direction of y: up, or along a limb to its start
     pelvis = turn('y', 'yaw') @ turn('x', 'tilt') @ turn('z', 'roll')
     chest = trunk(1)
     head_turn = turn('x', 'head') @ turn('z', 'head_side')

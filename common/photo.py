@@ -18,9 +18,8 @@ from common.lifting import FEWEST, lift_people
 from common.skeleton import BONES, JOINTS, with_root
 
 
-
 def lift_photograph(model, args: argparse.Namespace) -> None:
-    """Lift the people of args.keypoints, the options of eval.py; print, save and draw them.
+    """Lift the people of args.keypoints; print, save and draw them. `args` are eval.py's options.
 
     Raises OSError or ValueError for files and options that do not fit.
     """
@@ -109,16 +108,16 @@ def to_pixels(joint_3d: np.ndarray, focal: float, centre) -> np.ndarray:
 
 
 def read_picture(path) -> tuple[np.ndarray, float | None]:
-    """Read a picture (H, W, 3) as it is seen, and its focal length in pixels if EXIF tells it.
+    """Read a picture (H, W, 3), turned as EXIF says, and its focal length in pixels if EXIF has it.
 
     Raises OSError or ValueError for a file that is no picture.
     """
     try:
         with Image.open(path) as image:
-            film = image.getexif().get_ifd(0x8769).get(0xA405)  # FocalLengthIn35mmFilm
+            focal_35 = image.getexif().get_ifd(0x8769).get(0xA405)  # FocalLengthIn35mmFilm
             image = ImageOps.exif_transpose(image).convert('RGB')
     except UnidentifiedImageError as error:
         raise ValueError(f'{path}: found no picture that Pillow reads') from error
     except OSError as error:
         raise type(error)(f'{path}: {error.strerror or error}, expected a picture') from error
-    return np.asarray(image), film * max(image.size) / 36 if film else None
+    return np.asarray(image), focal_35 * max(image.size) / 36 if focal_35 else None

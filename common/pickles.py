@@ -43,7 +43,7 @@ class ndarray:
 
 
 def frombuffer(data, dtype: dtype, shape: tuple, order: str, axes=None) -> np.ndarray | list:
-    """Make an array from bytes or lists from a list; order K: `shape` is before a transposition."""
+    """Make an array of this shape from bytes, lists from a list; order K: `axes` transpose it."""
     if isinstance(data, list):
         return np.fromiter(data, object, len(data)).reshape(shape).tolist()
     if isinstance(data, str):  # as Python 2 wrote bytes
@@ -53,7 +53,7 @@ def frombuffer(data, dtype: dtype, shape: tuple, order: str, axes=None) -> np.nd
             array.view(f'{array.dtype.byteorder}u4') > sys.maxunicode).any():
         raise ValueError('characters that do not exist')
     array = array.reshape(shape[::-1] if order == 'F' else shape)
-    return (array if order == 'C' else array.transpose(axes)).copy()  # of its own memory
+    return (array if order == 'C' else array.transpose(axes)).copy()  # in its own memory
 
 
 def scalar(dtype: dtype, data):

@@ -10,8 +10,8 @@ JOINTS = ('RHip', 'RKnee', 'RAnkle', 'LHip', 'LKnee', 'LAnkle', 'Spine', 'Neck',
 BONES = [(15, 0), (0, 1), (1, 2), (15, 3), (3, 4), (4, 5), (15, 6), (6, 7), (7, 8),
          (7, 9), (9, 10), (10, 11), (7, 12), (12, 13), (13, 14)]  # (parent, child); 15 is the root
 
-# A detector gives the POINTS below: no spine, neck, top of the head or root. These four are about
-# weighted sums of points, with the same weights left and right.
+# A detector gives the POINTS below: no spine, neck, top of the head or root. These four are
+# roughly weighted sums of points, with the same weights left and right.
 LIMBS = tuple(range(6)) + tuple(range(9, 15))
 POINTS = ('Nose', 'LEar', 'REar', *(JOINTS[limb] for limb in LIMBS))
 BETWEEN = {'Spine': {'Hip': .15, 'Shoulder': .35}, 'Neck': {'Shoulder': .5},
@@ -37,7 +37,7 @@ def joints_of(points: np.ndarray) -> np.ndarray:
 HEIGHTS = {'Ankle': (.055, .039), 'Knee': (.265, .285), 'Hip': (.510, .530),
            'Shoulder': (.812, .790)}  # a detector's, the lab's
 # widths, the lab's over a detector's: in statures .088 / .115 and .171 / .193, the lab's from the
-# mean of both columns of LENGTHS
+# mean of the first two columns of LENGTHS
 HIPS_WIDE, SHOULDERS_WIDE = .765, .886
 
 
@@ -47,7 +47,7 @@ def _limb_map() -> np.ndarray:
     theirs, ours = ({name: height[k] for name, height in HEIGHTS.items()} for k in (0, 1))
     rows = dict(each)  # wrists and elbows stay
 
-    def share(joint, start, end):  # how far the joint moves, over the bone from start to end
+    def share(joint, start, end):  # the joint's move as a share of the bone from start to end
         return (ours[joint] - theirs[joint]) / (theirs[end] - theirs[start])
 
     hips, shoulders = ((each[f'L{name}'] + each[f'R{name}']) / 2 for name in ('Hip', 'Shoulder'))
@@ -130,7 +130,7 @@ def anatomy(joint_3d: np.ndarray) -> tuple[bool, bool] | None:
 
     Upright: the trunk points down by at most 37 degrees. Unmirrored: knees bend backwards; they
     bend forwards in a mirror, and if left and right joints are swapped. Returns None for another
-    skeleton than JOINTS, and for fewer than 50 poses, too few to tell.
+    skeleton than JOINTS, for fewer than 50 poses, too few to tell, and if no knee is bent.
     """
     joint_3d = joint_3d[::len(joint_3d) // 2000 + 1].astype(float)
     if len(joint_3d) < 50 or find_bones(joint_3d, known=BONES) != BONES:

@@ -1,4 +1,4 @@
-"""The state of an unfinished training, from which --resume ends with the same bits."""
+"""The state of an unfinished training, from which --resume gives the same weights bit by bit."""
 import argparse
 import io
 import os
@@ -16,7 +16,7 @@ FREE = 'out', 'plots', 'device', 'workers', 'resume'  # options that may change 
 
 
 def save_tensors(path, values) -> None:
-    """torch.save, whole or not at all; raises OSError that names the path."""
+    """Save with torch.save, whole or not at all; raise an OSError that names the path."""
     buffer = io.BytesIO()  # torch.save itself raises RuntimeError if the disk is full
     torch.save(values, buffer)
     with atomic(path) as file:
@@ -36,7 +36,7 @@ def refuse_pointers(path) -> None:
 
 
 def load_tensors(path, expected: str):
-    """torch.load with weights_only; raises OSError or ValueError that says what was `expected`."""
+    """Load with weights_only; raise an OSError or ValueError that says what was `expected`."""
     refuse_pointers(path)
     try:
         with warnings.catch_warnings():
@@ -102,7 +102,7 @@ def parse(parser: Parser, argv: list, complete,
 
 
 def load_state(path: Path) -> dict:
-    """Read what `save_state` wrote. Raises ValueError for a missing file or another one."""
+    """Read what `save_state` wrote. Raises ValueError for a missing file or other content."""
     if not path.exists():
         raise ValueError(f'--resume: found no {path}, expected the state of an unfinished training')
     state = load_tensors(path, 'the state of a training')

@@ -29,7 +29,7 @@ def prepare_views(data: dict) -> tuple[dict, str]:
     check_views(some, np.median(angle), depths, wrong)
     keep = angle > LEAST_ANGLE
     data = {key: array[keep] for key, array in data.items()}
-    # 3. the root is at distance 1, so the depth of the joints is the unit of transl
+    # 3. divide transl by the depth of the joints, so that the root is at distance 1
     unit = np.median(depths)
     unit = 1 if abs(unit - 1) < .05 else unit
     data['transl'] = data['transl'] / np.float32(unit)
@@ -77,10 +77,10 @@ def check_views(views: dict, angle: float, depths: np.ndarray, wrong: str) -> No
                          f'{other_reading(views)}')
     if high - low > .1 * middle:
         raise ValueError(f'key transl: found joints {low:.3g} to {high:.3g} from the camera (half '
-                         f'of the samples), expected the distance of the root as unit in each')
+                         f'of the samples), expected in each the distance of the root as unit')
 
 
-# other conventions for rot (N, 3, 3) and transl (N, 3), which users meet
+# other conventions for rot (N, 3, 3) and transl (N, 3), found in users' files
 DOWN = np.float32([1, -1, -1])
 READINGS = {
     'rot transposed': lambda rot, transl: (rot.mT, transl),

@@ -13,31 +13,27 @@ from pare.body import GENDERS, Skeleton
 from pare.data import People
 from pare.metrics import mean_pose, to_device, true_joints
 from pare.people import Rendered, rendered_samples, sample_bodies
-from pare.ranks import from_first
 from pare.smpl import STAND_IN
 
 N_VAL, VAL_SEED = 1000, 2  # people rendered to validate; seed 1 is that of the test set
 N_MEAN = 10_000            # bodies whose mean pose is taken
 
 
-def prepare(args: argparse.Namespace, bodies: dict, skeleton: Skeleton, rank: int = 0,
-            n_ranks: int = 1) -> tuple:
-    """Prepare batches to train on and to validate on, for one of n_ranks processes, and the mean
-    pose (K, 3), None without bodies. Raises ValueError or OSError."""
-    per_process, device = args.batch_size // n_ranks, skeleton.rows.device
+def prepare(args: argparse.Namespace, bodies: dict, skeleton: Skeleton) -> tuple:
+    """Prepare batches to train on and to validate on, and the mean pose (K, 3), None without
+    bodies. Raises ValueError or OSError."""
+    device = skeleton.rows.device
     if not args.train:
-        batches = Rendered(args.people // n_ranks, args.resolution, args.seed + rank, per_process,
-                           args.epochs, device)
-        val_batches = rendered_val(args.resolution, rank, n_ranks)
-        return batches, val_batches, rendered_mean(args.seed, skeleton)
+        batches = Rendered(args.people, args.resolution, args.seed, args.batch_size, args.epochs,
+                           device)
+        return batches, rendered_val(args.resolution), rendered_mean(args.seed, skeleton)
     sets, shares = load_sets(args, bodies)
-    if not args.body and rank == 0 and any('images' not in part.set for part in sets):
+    if not args.body and any('images' not in part.set for part in sets):
         print(STAND_IN)
     val_set = held_out(args, bodies, sets[0])
     reading = {'num_workers': args.workers, 'pin_memory': device.type == 'cuda'}
-    batches = Mixture(sets, shares, per_process, args.seed, rank, n_ranks, reading)
-    val_batches = Loader(val_set, 64, sampler=range(rank, len(val_set), n_ranks), **reading)
-    return batches, val_batches, mean_of(sets, skeleton)
+    batches = Mixture(sets, shares, args.batch_size, args.seed, reading)
+    return batches, Loader(val_set, 64, **reading), mean_of(sets, skeleton)
 
 
 def default_workers(photographs) -> int:
@@ -52,7 +48,7 @@ class Loader(DataLoader):
     def __iter__(self):
         try:
             yield from super().__iter__()
-        except ValueError as error:  # of another process: its traceback, which ends with the error
+        except ValueError as error:  # a worker sends a traceback, which ends with the error
             *_, last = str(error).strip().splitlines()
             raise ValueError(last.removeprefix('ValueError: ')) from error
 
@@ -95,7 +91,7 @@ def held_out(args: argparse.Namespace, bodies: dict, first: People) -> People:
     except ValueError as error:
         raise ValueError(f'{error}; --val names other samples to validate') from error
     if left_out:
-        print(f'{val_set.path}: {left_out} samples without a true pose are not validated on')
+        print(f'{val_set.path}: {left_out} samples without truth are not validated on')
     return val_set
 
 
@@ -131,14 +127,14 @@ def rendered_mean(seed: int, skeleton: Skeleton) -> Tensor:
     return mean_pose(bodies['betas'], bodies['rotations'], skeleton)
 
 
-def rendered_val(resolution: int, rank: int = 0, n_ranks: int = 1) -> DataLoader:
-    """Render people to validate on; return the batches of one of n_ranks processes."""
+def rendered_val(resolution: int) -> DataLoader:
+    """Render people to validate on; return their batches."""
     samples, _ = rendered_samples(N_VAL, resolution, VAL_SEED)
-    return DataLoader(samples, 100, sampler=range(rank, N_VAL, n_ranks))
+    return DataLoader(samples, 100)
 
 
 def truth_of(samples, skeleton: Skeleton, genders: dict) -> Tensor:
-    """Return the true joints (N, K, 3) of all samples as `true_joints`, without their images."""
+    """Return the true joints (N, K, 3) of all samples as `true_joints`, but read no images."""
     if isinstance(samples, People):
         names = {'betas': 'shape', 'rotations': 'rotations', 'points_3d': 'S',
                  'has_smpl': 'has_smpl'}
@@ -154,7 +150,7 @@ def truth_of(samples, skeleton: Skeleton, genders: dict) -> Tensor:
 
 def leave_out_unreadable(people: People, skip: bool) -> None:
     """Raise ValueError if photographs cannot be read, or with `skip` leave them out."""
-    bad = from_first(people.unreadable)
+    bad = people.unreadable()
     if not bad.any():
         return
     first = people.images / str(people.set['imgname'][bad.argmax()])
@@ -168,20 +164,17 @@ def leave_out_unreadable(people: People, skip: bool) -> None:
 class Mixture:
     """Batches of several sets in given shares; order and augmentation follow from seed and epoch.
 
-    Each of n_ranks processes gets every n_ranks-th sample of the same order. `reading` are options
-    of the DataLoader.
+    `reading` are options of the DataLoader.
     """
 
-    def __init__(self, sets: list[People], shares, batch_size: int, seed: int, rank: int = 0,
-                 n_ranks: int = 1, reading: dict = {}):
-        self.sets, self.batch_size, self.seed = sets, batch_size, seed
-        self.rank, self.n_ranks, self.reading = rank, n_ranks, reading
+    def __init__(self, sets: list[People], shares, batch_size: int, seed: int, reading: dict = {}):
+        self.sets, self.batch_size, self.seed, self.reading = sets, batch_size, seed, reading
         self.data, shares = ConcatDataset(sets), np.array(shares) / sum(shares)
         self.counts = np.floor(shares * len(self.data)).astype(int)
-        self.n_batches = int(self.counts.sum()) // (batch_size * n_ranks)
+        self.n_batches = int(self.counts.sum()) // batch_size
         if not self.n_batches:
-            raise ValueError(f'found {self.counts.sum()} samples, expected at least a batch of '
-                             f'{batch_size * n_ranks}')
+            raise ValueError(f'found {self.counts.sum()} samples, expected at least the '
+                             f'{batch_size} of a batch')
 
     def epoch(self, number: int) -> DataLoader:
         """Return the batches of an epoch."""
@@ -193,9 +186,8 @@ class Mixture:
                                                 rng.permutation(len(part))[:rest]]))
             start += len(part)
             part.epoch = number
-        order = rng.permutation(np.concatenate(rows))
-        order = order[:self.n_batches * self.batch_size * self.n_ranks]
-        batches = order.reshape(self.n_batches, -1)[:, self.rank::self.n_ranks].tolist()
+        order = rng.permutation(np.concatenate(rows))[:self.n_batches * self.batch_size]
+        batches = order.reshape(self.n_batches, -1).tolist()
         return Loader(self.data, batch_sampler=batches, **self.reading)
 
     def close(self) -> None:

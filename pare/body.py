@@ -38,7 +38,7 @@ EVALUATED = ('RAnkle', 'RKnee', 'RHip', 'LHip', 'LKnee', 'LAnkle', 'RWrist', 'RE
 
 @cache
 def on_device(values: tuple, device: torch.device) -> Tensor:
-    """Return numbers as a tensor that is copied to a device once: each copy waits for a GPU."""
+    """Return numbers as a tensor, copied to a device only once: the CPU waits at each copy."""
     return torch.tensor(values, device=device)
 
 
@@ -108,7 +108,7 @@ def mirrored_rotations(rotations: Tensor) -> Tensor:
 def project(points: Tensor, camera: Tensor) -> Tensor:
     """Project points (B, K, 3) to the crop (B, K, 2), -1 to 1, by cameras (s, tx, ty) (B, 3).
 
-    Weak perspective as in HMR: s (x + tx, y + ty). In a crop of r pixels that is (x + 1) r / 2.
+    Weak perspective as in HMR: u, v = s (x + tx, y + ty). In a crop of r pixels: (u + 1) r / 2.
     """
     return camera[:, None, :1] * (points[..., :2] + camera[:, None, 1:])
 
@@ -249,8 +249,9 @@ class Skeleton(nn.Module):
         names = [name for name, known in zip(KEYPOINTS, self.known.tolist()) if not known]
         if not names:
             return ''
-        return (f'the body has no {", ".join(names)}, which are left out: found no '
-                f'J_regressor_extra.npy of SPIN beside its file or up to two folders above')
+        return (f'the body has no {", ".join(names)}, which are left out: they need '
+                f'J_regressor_extra.npy of SPIN beside its file or up to two folders above, or the '
+                f'vertices of the face')
 
     def forward(self, betas: Tensor, rotations: Tensor) -> Points:
         """Compute the points of betas (B, 10) and rotations (B, 24, 3, 3), as in Body."""

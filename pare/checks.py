@@ -1,4 +1,4 @@
-"""What is wrong with a set of annotations: other formats, other units, values out of range."""
+"""Refuse wrong sets of annotations: other formats, other units, values out of range."""
 import numpy as np
 
 from common.files import one_line
@@ -6,7 +6,7 @@ from common.files import one_line
 SIDES = 1, 1e5          # smallest and largest side of a box, in pixels
 ANGLE = 4 * np.pi       # no joint is turned further, in radians
 REACH = 3               # no joint is farther from the mean of all, in metres
-LARGE = 10              # largest side of a box / largest coordinate of a centre
+LARGE = 10              # upper bound of median side of a box / largest coordinate of a centre
 GENDER_NAMES = {'m': 'm', 'male': 'm', '0': 'm', 'f': 'f', 'female': 'f', '1': 'f',
                 'n': 'neutral', 'neutral': 'neutral', '-1': 'neutral'}  # names in SPIN and PARE
 OTHERS = {  # numbers of a row in files of other models, and what to do about them
@@ -85,11 +85,11 @@ def check_radians(path, pose: np.ndarray, known: np.ndarray) -> None:
 
 
 def check_metres(path, points: np.ndarray) -> None:
-    """Refuse joints (N, 24, 4) that are farther from their mean than a person is tall."""
+    """Refuse joints (N, 24, 4) that are farther than REACH from their mean."""
     sure = points[..., 3:] > 0
     middle = (points[..., :3] * sure).sum(axis=1) / sure.sum(axis=1).clip(1)         # (N, 3)
     distances = np.linalg.norm(points[..., :3] - middle[:, None], axis=2) * sure[..., 0]
-    refuse_first(f'{path}: key S', distances.max(axis=1), REACH, 'a joint {:.1f} from the others',
+    refuse_first(f'{path}: key S', distances.max(axis=1), REACH, 'a joint {:.1f} from the mean',
                  'metres, less than {}')
 
 
@@ -98,5 +98,5 @@ def refuse_first(where: str, values: np.ndarray, most: float, found: str, expect
     wrong = values > most
     if wrong.any():
         row = wrong.argmax()
-        raise ValueError(f'{where}: found {found.format(values[row])} in row {row} and in '
-                         f'{wrong.sum()} of {len(wrong)} rows, expected {expected.format(most)}')
+        raise ValueError(f'{where}: found {found.format(values[row])} in row {row}, the first '
+                         f'of {wrong.sum()} in {len(wrong)} rows, expected {expected.format(most)}')

@@ -81,7 +81,7 @@ class People(Dataset):
 
     def check_learnable(self) -> None:
         """Raise ValueError if no sample has anything to learn from."""
-        known = self.set['S'][:, self.skeleton.centre, 3] > 0  # the origin of all of S
+        known = self.set['S'][:, self.skeleton.centre, 3] > 0  # S is used relative to these
         if not (self.set['has_smpl'].any() or (self.set['part'][..., 2] > 0).any()
                 or known.all(axis=1).any()):
             raise ValueError(f'{self.path}: found nothing to learn in the keys '
@@ -130,7 +130,7 @@ class People(Dataset):
                 points[some, :, 3] = skeleton.known & self.skeleton.known
 
     def __getitem__(self, row: int) -> dict[str, torch.Tensor]:
-        """Raise ValueError if the photograph cannot be read or the box does not overlap it."""
+        """Return a sample; raise ValueError for an unreadable photograph or a box beside it."""
         change = PLAIN if self.seed is None else augment(
             np.random.default_rng((self.seed, self.epoch, row)))
         flip, angle = change['flip'], change['angle']
@@ -167,7 +167,7 @@ class People(Dataset):
         return photo, k
 
     def labels(self, row: int, matrix: np.ndarray, flip: bool, sample: dict) -> np.ndarray:
-        """Return labels (R / 4, R / 4): those of the set, or of the true body, or -1 without both.
+        """Return labels (R / 4, R / 4): those of the set, else of the true body, else -1.
 
         The true body is rendered at its 2D keypoints, without occlusion.
         """

@@ -1,4 +1,4 @@
-"""Scores a regressor of the SMPL body, and runs it on a photograph.
+"""Score a regressor of the SMPL body, or run it on a photograph.
 
     python -m pare.eval                          # the shipped weights on rendered people
     python -m pare.eval pareModel --data 3dpw_test.npz --images /data --body smpl
@@ -22,7 +22,7 @@ from pare.batches import Loader, default_workers
 from pare.body import GENDERS, Skeleton, matrix_to_axis_angle
 from pare.data import People
 from pare.formats import write_npz
-from pare.metrics import Meshes, centre_of, complete, evaluate, names_of, pointed
+from pare.metrics import Meshes, complete, describe_joints, evaluate, names_of, pointed
 from pare.model import load_model
 from pare.people import rendered_samples
 from pare.photo import SHIPPED
@@ -121,7 +121,7 @@ def samples_of(args: argparse.Namespace, bodies: dict, resolution: int) -> tuple
         raise ValueError(f'{args.data}: key gender is missing or always neutral, expected m or f; '
                          f'--gt-gender neutral scores with neutral bodies')
     print(f'{args.model} on {args.data}: {known.sum():,} samples; {(~known).sum():,} without truth '
-          f'are left out')
+          f'are not scored')
     visible, kept = people.set.get('visible'), people.scored()
     return people, None if visible is None else visible[kept], kept
 
@@ -137,7 +137,7 @@ def rows_of(found: dict, attention: Tensor, bodies: dict, constant: Tensor | Non
         error = cal_mpjpe(constant.expand_as(truth), truth)
         rows.append(('mean pose', 1000 * error, 'mm', 'a constant, the mean of the training'))
     if rendered:
-        rows.append(('floor', FLOOR, 'mm', 'about what exact 2D keypoints tell'))
+        rows.append(('floor', FLOOR, 'mm', 'about the error of an MLP on exact 2D keypoints'))
     rows += joint_rows(found, source)
     rows += [('vertices', 1000 * found['vertices'].nanmean(), 'mm', 'all vertices, not aligned'),
              ('keypoints', found['off'].nanmean() * resolution / 2, 'px',
@@ -179,7 +179,7 @@ def report(rows: list[tuple], found: dict, skeleton: Skeleton) -> None:
     print()
     for name, value, unit, text in rows:
         print(f'{name:10}{value:8.{2 if unit == "px" else 1}f} {unit:3} {text}')
-    print(f'\njoint      mean error, {centre_of(skeleton)}')
+    print(f'\njoint      mean error, {describe_joints(skeleton)}')
     for name, error in zip(names_of(skeleton), cal_joint_error(*complete(found))):
         print(f'{name:10} {1000 * error:6.1f} mm')
 
@@ -220,7 +220,8 @@ def make_parser() -> Parser:
     option('model', type=Path, nargs='?', default=SHIPPED,
            help='weights, or the state of an unfinished training')
     option('--data', type=Path, metavar='FILE', help='a set, .npz; default: rendered people')
-    option('--images', type=Path, default=Path(), metavar='FOLDER', help='where imgname begins')
+    option('--images', type=Path, default=Path(), metavar='FOLDER',
+           help='folder to which imgname is relative')
     option('--gt-gender', choices=('file', 'neutral'), default='file',
            help='gender of the true body')
     option('--predict', type=Path, metavar='OUT', help='save the bodies of --data, with truth or '

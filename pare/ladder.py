@@ -44,7 +44,7 @@ COLUMNS = ('samples', 'seconds', 'mpjpe', 'pa_mpjpe', 'learnt', 'hidden', 'pixel
 
 
 def rung(weights: dict, squared=False, muon=True, times=1, one_cycle=True, **network) -> Recipe:
-    """Return the small recipe with changes; its `epochs` are a multiple of --epochs."""
+    """Return the small recipe with changes; its `epochs` are the factor for --epochs."""
     return replace(SMALL, network=SMALL.network | network, weights=SMALL.weights | weights,
                    squared=squared, muon=muon, epochs=times, one_cycle=one_cycle)
 
@@ -90,8 +90,8 @@ def climb(args: argparse.Namespace) -> None:
                 recipe = replace(recipe, epochs=recipe.epochs * args.epochs)
                 add(table, name, seed,
                     *one_rung(args.people, name, recipe, seed, test, val_batches, courses))
-    ladder, course = ({key: row for key, row in rows.read().items() if key[0] not in ABLATION}
-                      for rows in (table, courses))
+    ladder, course = ({key: row for key, row in one.read().items() if key[0] not in ABLATION}
+                      for one in (table, courses))
     ladder = {key: dict(zip(COLUMNS, row)) for key, row in ladder.items()}
     plots.draw_ladder(ladder, args.folder / 'ladder.png')
     plots.draw_courses(course, args.folder / 'ladder_history.png')
@@ -219,7 +219,8 @@ def main(argv=None) -> None:
     parser = Parser(prog='python -m pare.ladder',
                     description='Train all rungs and compare them.')
     option = parser.add_argument
-    option('--epochs', type=bounded(int, 1), default=EPOCHS, metavar='N', help='of each rung')
+    option('--epochs', type=bounded(int, 1), default=EPOCHS, metavar='N',
+           help='epochs of a rung; a rung "twice as long" has twice as many')
     option('--people', type=bounded(int, 100), default=N_PEOPLE, metavar='N',
            help='rendered for each epoch')
     option('--seeds', type=bounded(int, 0, 2 ** 31), nargs='+', default=[0, 1, 2], metavar='N',

@@ -12,29 +12,29 @@ BACKGROUND = .2  # weight of pixels without a part
 def losses(found: dict, batch: dict, skeleton: Skeleton, squared: bool) -> dict[str, Tensor]:
     """Compute the terms of the loss, without weights.
 
-    Points are compared by distance or, if `squared`, by the mean square of their coordinates; both
+    Points are compared by distance or, if `squared`, by the mean square of their differences; both
     are weighted by confidence. 3D points are in metres, relative to their middle. Rotations are
     compared as matrices, parts by cross-entropy, places with the true 2D joints. A prior keeps the
     scale of the camera positive. Terms in 3D are means over the samples that have 3D, as in SPIN.
     """
-    has_smpl, (places, seen) = batch['has_smpl'], batch['keypoints'].split((2, 1), dim=2)
+    has_smpl, (places, weight) = batch['has_smpl'], batch['keypoints'].split((2, 1), dim=2)
     points, true = both_points(found, batch, skeleton, together=places.is_cuda)
     truth, sure = true_points(batch, true, skeleton)
     offset_2d = project(points, found['camera']) - places
     offset_3d = about_middle(points, skeleton) - truth
     pose_error = (found['rotations'] - batch['rotations']).square().mean(dim=(1, 2, 3))
     betas_error = (found['betas'] - batch['betas']).square().mean(dim=1)
-    seen = seen.squeeze(2)  # (B, 24), 0 if the body has no such keypoint
-    terms = {'keypoints': (seen * size(offset_2d, squared)).mean(),
+    weight = weight.squeeze(2)  # (B, 24), 0 if the body has no such keypoint or it is unknown
+    terms = {'keypoints': (weight * size(offset_2d, squared)).mean(),
              'points_3d': mean_of((sure * size(offset_3d, squared)).mean(dim=1),
                                   (sure > 0).any(dim=1)),
              'pose': mean_of(pose_error, has_smpl), 'betas': mean_of(betas_error, has_smpl),
              'camera': (-20 * found['camera'][:, 0]).exp().mean()}
     if 'parts' in found:
-        joints = project(true.joints, fit_camera(true.keypoints, places, seen))
-        placed = has_smpl * ((seen > 0).sum(dim=1) > 2)  # enough keypoints to know the camera
+        joints = project(true.joints, fit_camera(true.keypoints, places, weight))
+        known = has_smpl * ((weight > 0).sum(dim=1) > 2)  # enough keypoints to fit the camera
         terms['parts'] = part_loss(found['parts'], batch['labels'])
-        terms['places'] = mean_of(size(found['places'] - joints, squared).mean(dim=1), placed)
+        terms['places'] = mean_of(size(found['places'] - joints, squared).mean(dim=1), known)
     return terms
 
 

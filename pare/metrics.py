@@ -6,7 +6,6 @@ from metrics import cal_mpjpe, cal_pa_mpjpe
 from pare.body import (EVALUATED, GENDERS, H36M, H36M_IN_S, KEYPOINTS, Body, Points, Skeleton,
                        project)
 from pare.losses import about_middle
-from pare.ranks import gathered
 from pare.spin import Spin
 
 ROWS = [H36M.index(name) for name in EVALUATED]
@@ -54,7 +53,7 @@ def names_of(skeleton: Skeleton) -> list[str]:
     return [name for name, known in zip(KEYPOINTS, skeleton.known.tolist()) if known]
 
 
-def centre_of(skeleton: Skeleton) -> str:
+def describe_joints(skeleton: Skeleton) -> str:
     """Say which joints `centred` returns, and from where."""
     names = names_of(skeleton)
     if names == list(H36M):
@@ -64,7 +63,7 @@ def centre_of(skeleton: Skeleton) -> str:
 
 
 def true_joints(batch: dict, skeleton: Skeleton, genders: dict = {}) -> Tensor:
-    """Return the true joints (B, K, 3) as in `centred`; without SMPL parameters from S, or NaN.
+    """Return the true joints (B, K, 3) as in `centred`; S, or NaN, if there are no SMPL parameters.
 
     `genders` maps m and f to their skeletons; a gender that it lacks has the neutral `skeleton`.
     """
@@ -110,8 +109,7 @@ def validate(model, batches, skeleton, device, resolution: int,
              genders: dict = {}) -> dict[str, float]:
     """Return MPJPE and PA-MPJPE in mm, and the error of visible keypoints in pixels of the crop,
     NaN if no keypoint is known."""
-    found = gathered(evaluate(model, batches, skeleton, device, genders=genders)
-                     if len(batches) else {})
+    found = evaluate(model, batches, skeleton, device, genders=genders)
     joints, truth = complete(found)
     return {'val_mpjpe': 1000 * cal_mpjpe(joints, truth).item(),
             'val_pa_mpjpe': 1000 * cal_pa_mpjpe(joints, truth).item(),
@@ -120,7 +118,7 @@ def validate(model, batches, skeleton, device, resolution: int,
 
 @torch.no_grad()
 def mean_pose(betas: Tensor, rotations: Tensor, skeleton: Skeleton) -> Tensor:
-    """Return the baseline: the mean joints (K, 3), in metres from the pelvis, of people with betas
+    """Return the baseline: the mean joints (K, 3), in metres, as in `centred`, of people with betas
     (N, 10) and rotations (N, 24, 3, 3)."""
     device, sums = skeleton.rows.device, 0.
     for rows in torch.arange(len(betas)).split(1000):

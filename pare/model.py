@@ -67,7 +67,7 @@ class Regressor(nn.Module):
 
 
 def mirrored_output(found: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Turn what is found in images into what their mirror images show."""
+    """Turn the output for images into the output for their mirror images."""
     camera = found['camera'] * found['camera'].new_tensor([1., -1., 1.])
     result = {'rotations': mirrored_rotations(found['rotations']), 'betas': found['betas'],
               'camera': camera}
@@ -148,8 +148,8 @@ class Pare(Regressor):
 
     `steps` are those of the 2D and the 3D branch. A small network needs `placed`, which does three
     things. The attention has its own maps, apart from those of the part labels, and the loss
-    supervises their expected places. Each MLP gets all places as input. Each MLP predicts its
-    rotation in the camera's frame, where it is visible, instead of relative to the parent.
+    supervises their expected places. The MLPs and the layers of shape and camera get all places.
+    Each MLP predicts a rotation in the camera's frame, as an image shows it, not in the parent's.
     """
 
     def __init__(self, backbone: ResNet, width: int, steps: tuple[int, int], hidden: list[int],
@@ -240,9 +240,9 @@ def build(kind: str, size: str, placed: bool = True, shared: bool = False,
 def load_model(path: Path, device: torch.device) -> tuple[nn.Module, dict]:
     """Load a regressor of pare.training in evaluation mode, and the values saved with it.
 
-    These are `options` and, on the CPU, the `mean_pose` (17, 3) of the training people. Also loads
-    the state of an unfinished training. Raises OSError or ValueError, with the file, for any other
-    file and for weights that are not finite.
+    These are `options` and, on the CPU, the `mean_pose` (K, 3) of the training people, or None.
+    Also loads the state of an unfinished training. Raises OSError or ValueError, with the file, for
+    any other file and for weights that are not finite.
     """
     found = load_tensors(path, 'weights of pare.training')
     with named(path, 'weights of pare.training'):
@@ -257,7 +257,7 @@ def load_model(path: Path, device: torch.device) -> tuple[nn.Module, dict]:
 
 
 def load_backbone(model: nn.Module, path: Path) -> None:
-    """Put weights in torchvision's names into the backbone and print what was missing."""
+    """Put weights in torchvision's names into the backbone; print the missing and unused."""
     state = read_weights(path)
     with named(path, 'weights of this ResNet'):
         missing, unused = model.backbone.load(state)

@@ -56,7 +56,7 @@ class Muon(torch.optim.Optimizer):
     def updates(self, group: dict):
         """Return the weights that have a gradient, each with its update before it is orthogonal.
 
-        All weights share a call: on a GPU a call takes longer than its numbers.
+        All weights share a call: on a GPU starting a call takes longer than its computation.
         """
         weights = [weight for weight in group['params'] if weight.grad is not None]
         if not weights:

@@ -1,6 +1,5 @@
 """The command line of a training."""
 import argparse
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +14,6 @@ CHANGES = 'resolution', 'epochs', 'part_epochs', 'lr', 'batch_size'  # options t
 N_PEOPLE = 10_000                    # rendered for an epoch
 COLUMNS = ('epoch', 'loss', 'keypoints', 'points_3d', 'pose', 'betas', 'camera', 'parts', 'places',
            'skeletons', 'val_mpjpe', 'val_pa_mpjpe', 'val_pixels', 'images_per_s')
-RANK, N_RANKS = int(os.environ.get('RANK', 0)), int(os.environ.get('WORLD_SIZE', 1))
 
 
 def make_parser() -> Parser:
@@ -29,9 +27,9 @@ def make_parser() -> Parser:
            'their shares of a batch; default: rendered people')
     option('--images', nargs='+', default=['.'], metavar='FOLDER',
            help='folder to which imgname is relative: one for all sets, or one each; one more for '
-           '--val, otherwise it has the last')
+           '--val, which otherwise shares the last')
     option('--fits', nargs='+', default=['-'], metavar='FILE',
-           help='pose and shape for samples without: one for each set, - for none')
+           help='fits for samples without pose and shape: one for each set, - for none')
     for name, text in (('val', 'set to validate; default: the last 5 %% of the first set'),
                        ('init', 'weights of the backbone')):
         option(f'--{name}', type=Path, metavar='FILE', help=text)
@@ -49,7 +47,7 @@ def make_parser() -> Parser:
             ('resolution', bounded(int, 32, 1025), None, 'side of the crop in pixels; default '
              'depends on --size'),
             ('people', bounded(int, 100), N_PEOPLE, 'people rendered for each epoch'),
-            ('part-epochs', bounded(int, 0), None, 'first epochs, which have the loss of part '
+            ('part-epochs', bounded(int, 0), None, 'how many first epochs have the loss of part '
              'labels, 0 for none; default: all'),
             ('seed', bounded(int, 0, 2 ** 31), 0, 'random seed'),
             ('workers', bounded(int, 0), None, 'processes that read photographs; default: as many '
@@ -69,10 +67,8 @@ def fill_in_defaults(args: argparse.Namespace) -> None:
     for name in CHANGES:
         if getattr(args, name) is None:
             setattr(args, name, getattr(RECIPES[args.size], name))
-    for name, divisor in (('resolution', 32), ('batch_size', N_RANKS)):
-        if getattr(args, name) % divisor:
-            raise ValueError(f'--{name.replace("_", "-")}: found {getattr(args, name)}, expected a '
-                             f'multiple of {divisor}')
+    if args.resolution % 32:
+        raise ValueError(f'--resolution: found {args.resolution}, expected a multiple of 32')
     if args.workers is None:
         args.workers = default_workers(args.train)
     for name, default in (('body', None), ('val', None), ('images', ['.']), ('fits', ['-'])):

@@ -29,7 +29,7 @@ N_CLUTTER, N_OCCLUDERS = 3, 1     # shapes behind a person, and at most in front
 PASSES = 3                        # how often an epoch shows each of its people
 CHUNK = 500                       # people rendered at a time
 GAIN = .3                         # largest difference of a channel's gain from 1
-BLUR = 3.                         # largest std of the noise on places, in pixels of 64
+BLUR = 3.                         # largest std of the noise on places, in pixels of a crop of 64
 
 
 # ---- poses --------------------------------------------------------------------------------------
@@ -246,7 +246,7 @@ def main(argv=None) -> None:
                     description='Render people of the stand-in body.')
     parser.add_argument('out', type=Path, help='a set of samples, .npz')
     for name, default, least, text in (('n', 500, 1, 'people'), ('size', 64, 16, 'pixels'),
-                                       ('seed', 1, 0, 'of poses, clothes and places')):
+                                       ('seed', 1, 0, 'seed of poses, clothes and places')):
         parser.add_argument(f'--{name}', type=bounded(int, least), default=default, metavar='N',
                             help=text)
     args = parser.parse_args(argv)

@@ -1,4 +1,4 @@
-"""Finds the body in a photograph; `python -m pare.eval run` calls it."""
+"""Find the body in a photograph; `python -m pare.eval run` calls it."""
 import argparse
 from pathlib import Path
 
@@ -63,7 +63,7 @@ def check_outputs(args: argparse.Namespace, picture: Path) -> None:
 def box_of(box, size: tuple[int, int]) -> tuple[tuple[float, float], float]:
     """Return centre and side of the crop of a box x, y, width, height, or of the whole photograph.
 
-    Warns if the box reaches beyond the photograph at its right or lower edge.
+    Warns if the box reaches more than a tenth beyond the right or lower edge of the photograph.
     """
     x, y, width, height = box or (0, 0, *size)
     if not (min(width, height) > 0 and SIDES[0] <= max(width, height) <= SIDES[1] and x < size[0]
@@ -93,7 +93,7 @@ def shown(photo: Image.Image, values: dict, arrays: dict, centre, side: float,
 
 
 def write_obj(path: Path, vertices: np.ndarray, faces: np.ndarray) -> None:
-    """Write the mesh as a Wavefront file, y up; faces count from 1."""
+    """Write the mesh as a Wavefront file, y up; vertices are numbered from 1."""
     with atomic(path, 'w') as file:
         file.writelines(f'v {x:.6f} {y:.6f} {z:.6f}\n' for x, y, z in vertices * (1, -1, -1))
         file.writelines(f'f {a} {b} {c}\n' for a, b, c in faces.astype(int) + 1)

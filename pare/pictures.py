@@ -1,4 +1,4 @@
-"""Pictures of a score: it turns samples and networks into numbers and images, which plots draw."""
+"""Pictures of a score: turn samples and a network into numbers and images for pare.plots."""
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,7 @@ def draw_all(model: nn.Module, samples, arrays: dict, found: dict, visible, fold
     """
     both = complete(found)
     errors = 1000 * cal_mpjpe(found['found'], found['true'], avg=False).numpy()
-    order = errors.argsort()[:max(len(both[0]), 1)].tolist()  # NaN, no truth: sorted last, cut
+    order = errors.argsort()[:max(len(both[0]), 1)].tolist()  # NaN, without truth, is last: cut
     middle = [order[round(share * (len(order) - 1))] for share in (.1, .3, .5, .7)]
     for name, rows in (('examples', middle), ('worst', order[-4:][::-1])):
         plots.draw_examples(examples(model, samples, arrays, rows, errors, device),

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is trained, and how."""
+    """A network, its loss, and the settings of its training."""
     network: dict             # options of pare.model.build
     weights: dict             # by the terms of the loss
     squared: bool             # compare squares instead of distances
@@ -14,7 +14,7 @@ class Recipe:
     part_epochs: int | None   # epochs with the loss of part labels; None for all
     lr: float
     batch_size: int
-    one_cycle: bool = False   # the rate of the ladder's earlier rungs, instead of the held one
+    one_cycle: bool = False   # as all rungs of the ladder but the default; else the held rate
 
 
 SMALL = Recipe(

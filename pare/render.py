@@ -15,7 +15,7 @@ def rasterise(points: np.ndarray, depth: np.ndarray, faces: np.ndarray,
     (H, W, 3).
 
     points (V, 2) are in pixels, depth (V,) away from the camera; size is height and width. Faces
-    (F, 3) that are turned away, with corners counter-clockwise on the screen, are left out.
+    (F, 3) that are turned away, with corners clockwise on the screen, are left out.
     """
     x, y = points.T[:, faces.T]                                       # (3, F) each
     (one_x, two_x), (one_y, two_y) = x[1:] - x[0], y[1:] - y[0]
@@ -31,9 +31,9 @@ def rasterise(points: np.ndarray, depth: np.ndarray, faces: np.ndarray,
                             width[box])
     column, row = left[box] + along, top[box] + down
     edges = np.stack([two_y, -two_x, -one_y, one_x])[:, shown] / area[shown]
-    over, under = column + .5 - x[0, shown][box], row + .5 - y[0, shown][box]
-    share_1 = over * edges[0, box] + under * edges[1, box]
-    share_2 = over * edges[2, box] + under * edges[3, box]
+    dx, dy = column + .5 - x[0, shown][box], row + .5 - y[0, shown][box]
+    share_1 = dx * edges[0, box] + dy * edges[1, box]
+    share_2 = dx * edges[2, box] + dy * edges[3, box]
     inside = np.flatnonzero((share_1 >= 0) & (share_2 >= 0) & (share_1 + share_2 <= 1))
     pixel, face = (row * size[1] + column)[inside], shown[box[inside]]
     shares = np.stack([1 - share_1 - share_2, share_1, share_2])[:, inside]
@@ -41,9 +41,9 @@ def rasterise(points: np.ndarray, depth: np.ndarray, faces: np.ndarray,
     nearest = np.full(size[0] * size[1], np.inf, dtype=away.dtype)
     np.minimum.at(nearest, pixel, away)
     wins = away == nearest[pixel]
-    which, parts = np.full(len(nearest), -1), np.zeros((len(nearest), 3), dtype=np.float32)
-    which[pixel[wins]], parts[pixel[wins]] = face[wins], shares[:, wins].T
-    return which.reshape(size), parts.reshape(*size, 3)
+    which, found = np.full(len(nearest), -1), np.zeros((len(nearest), 3), dtype=np.float32)
+    which[pixel[wins]], found[pixel[wins]] = face[wins], shares[:, wins].T
+    return which.reshape(size), found.reshape(*size, 3)
 
 
 def _covered(corners: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -94,7 +94,8 @@ class ResNet(nn.Module):
         missing, unused = self.load_state_dict(state, strict=False)
         for name in unused:
             if name.startswith('layer'):
-                raise ValueError(f'{name}: found a ResNet of more layers, expected one as deep')
+                raise ValueError(f'{name}: found a ResNet of more layers, expected as many as '
+                                 f'this one has')
         for name, weights in self.state_dict().items():
             if not weights.isfinite().all():
                 raise ValueError(f'{name}: found numbers that are not finite')

@@ -14,8 +14,8 @@ FILES = {'neutral': 'SMPL_NEUTRAL', 'm': 'SMPL_MALE', 'f': 'SMPL_FEMALE'}
 SHAPES = {'v_template': ('V', 3), 'shapedirs': ('V', 3, 'B'), 'posedirs': ('V', 3, 207),
           'J_regressor': (24, 'V'), 'weights': ('V', 24), 'kintree_table': (2, 24), 'f': ('F', 3)}
 REGRESSORS = {'J_regressor_h36m': len(H36M), 'J_regressor_extra': len(EXTRA)}
-VERTICES = {'face': FACE, 'feet': FEET}                       # of SMPL
-OTHERS = {10475: 'SMPL-X', 778: 'MANO', 5023: 'FLAME'}        # models by their vertices
+VERTICES = {'face': FACE, 'feet': FEET}                       # indices in SMPL
+OTHERS = {10475: 'SMPL-X', 778: 'MANO', 5023: 'FLAME'}        # models by number of vertices
 N_STAND_IN = 1728
 STAND_IN = ('note: --body names no SMPL model, so a stand-in takes its place, although the poses '
             'and betas of photographs are those of SMPL')
@@ -121,16 +121,16 @@ def find_regressor(path: Path, key: str) -> Path | None:
     return None
 
 
-def compare_body(weights, options: dict, bodies: dict, given: bool) -> None:
-    """Compare the body that a network has learnt, by its vertices, with the one it is used with.
+def compare_body(path, options: dict, bodies: dict, given: bool) -> None:
+    """Compare the numbers of vertices of the body that a network has learnt and of the one in use.
 
-    Raises ValueError if they differ and no body was `given`; otherwise prints a warning.
+    If they differ, raises ValueError if no body was `given`, and prints a warning if one was.
     """
     found = len(bodies['neutral']['v_template'])
     learnt = options.get('vertices', N_STAND_IN if options['rendered'] else found)
     if learnt == found:
         return
-    text = f'{weights}: found weights trained with a body of {learnt:,} vertices'
+    text = f'{path}: found weights trained with a body of {learnt:,} vertices'
     if not given:
         raise ValueError(f'{text}, expected that body with --body, not the stand-in')
     print(f'warning: {text}, but --body has {found:,}: their betas and rotations at rest differ')

@@ -19,7 +19,7 @@ TIPS = {10: (0, -.01, .08), 11: (0, -.01, .08), 15: (0, .14, .01), 22: (.09, 0, 
 CHILD = {0: 3, 9: 12, **{parent: joint for joint, parent in enumerate(PARENTS)
                          if parent not in (-1, 0, 9)}}
 TORSO, HEAD, LEGS, ARMS = (0, 3, 6, 9), (12, 15), (4, 5, 7, 8), (18, 19, 20, 21)
-# effect of each beta, by one: factors of bones, and of half widths and depths of the parts
+# relative change per unit of each beta: of bones, and of half widths and depths of the parts
 BETAS = (
     ({range(24): .05}, {range(24): .05}),                        # size
     ({}, {range(24): .10}),                                      # girth
@@ -129,10 +129,10 @@ def _skin(n_part: int) -> tuple[np.ndarray, np.ndarray]:
     weights = np.zeros((24, n_part, 24))
     ring_of = np.array([0, *np.repeat(np.arange(RINGS), SEGMENTS), RINGS - 1])
     for joint, parent in enumerate(PARENTS):
-        for others, share in ((parent, np.array([.5, .5, .2, 0, 0, 0, 0])),
-                              (CHILD.get(joint, -1), np.array([0, 0, 0, 0, .2, .5, .5]))):
-            if others >= 0:
-                weights[joint, :, others] += share[ring_of]
+        for other, share in ((parent, np.array([.5, .5, .2, 0, 0, 0, 0])),
+                             (CHILD.get(joint, -1), np.array([0, 0, 0, 0, .2, .5, .5]))):
+            if other >= 0:
+                weights[joint, :, other] += share[ring_of]
         weights[joint, :, joint] += 1 - weights[joint].sum(axis=1)
     bulge = np.zeros((24, n_part, 3, 23, 9))
     angle = 2 * np.pi * (np.arange(SEGMENTS) + .5) / SEGMENTS

@@ -1,15 +1,13 @@
 """Learn to regress the SMPL body from an image.
 
-    python -m pare.training                      # renders people of a stand-in body and learns them
+    python -m pare.training                      # learns from rendered people of a stand-in body
     python -m pare.training --resume             # continues the interrupted training
     python -m pare.training --resume --epochs 9  # with another number of epochs
     python -m pare.training --size full --body SMPL_NEUTRAL.pkl --init resnet50.pth \\
         --images /data --train 3dpw_train.npz:0.6 mpii_train.npz:0.4
-    torchrun --nproc-per-node 8 -m pare.training --size full ...
 """
 import argparse
 import math
-import os
 import sys
 import time
 from contextlib import closing
@@ -19,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR, OneCycleLR
 
 from common.command import exit_status, live, pick_device
@@ -29,10 +26,10 @@ from metrics import cal_mpjpe
 from pare.batches import prepare, truth_of
 from pare.body import Skeleton
 from pare.losses import losses, skeleton_loss
-from pare.metrics import centre_of, complete, to_device, validate
+from pare.metrics import complete, describe_joints, to_device, validate
 from pare.model import build, load_backbone
 from pare.muon import make_optimisers
-from pare.options import COLUMNS, N_RANKS, RANK, fill_in_defaults, make_parser, recipe_of
+from pare.options import COLUMNS, fill_in_defaults, make_parser, recipe_of
 from pare.people import PASSES, sample_skeletons
 from pare.recipes import Recipe
 from pare.smpl import load_bodies, skeletons
@@ -50,7 +47,7 @@ def fit(model: nn.Module, batches, skeleton: Skeleton, recipe: Recipe, state: di
     training that saved it. With `in_bfloat16` images pass the network under autocast. Raises
     ValueError if the loss diverges.
     """
-    device, learner = skeleton.rows.device, distributed(model)
+    device = skeleton.rows.device
     optimisers = make_optimisers(model, recipe.lr, recipe.muon)
     parts = {'model': model} | {type(part).__name__: part for part in optimisers}
     begun = len(restore(parts, state)) if state else 0
@@ -64,9 +61,7 @@ def fit(model: nn.Module, batches, skeleton: Skeleton, recipe: Recipe, state: di
         with_parts = recipe.part_epochs is None or epoch <= recipe.part_epochs
         weights = recipe.weights | {'parts': recipe.weights['parts'] * with_parts}
         for batch in live(epoch, batches.epoch(epoch), batches.n_batches):
-            terms = all_terms(model, learner, to_device(device, batch), skeleton, recipe, rng,
-                              in_bfloat16)
-            # also those of weight 0: DistributedDataParallel wants a gradient for all parameters
+            terms = all_terms(model, to_device(device, batch), skeleton, recipe, rng, in_bfloat16)
             weighted = torch.stack([weights[key] * term for key, term in terms.items()])
             for optimiser in optimisers:
                 optimiser.zero_grad()
@@ -80,7 +75,7 @@ def fit(model: nn.Module, batches, skeleton: Skeleton, recipe: Recipe, state: di
             raise ValueError(f'epoch {epoch}: found a loss of {row["loss"]}, expected a finite '
                              f'one; a smaller --lr may help')
         seconds = time.perf_counter() - start
-        row['images_per_s'] = N_RANKS * batches.n_batches * batches.batch_size / seconds
+        row['images_per_s'] = batches.n_batches * batches.batch_size / seconds
         yield row, parts
 
 
@@ -104,12 +99,12 @@ def held(done: float) -> float:
     return min(done / .1, 1, (1 - done) / .25)
 
 
-def all_terms(model: nn.Module, learner: nn.Module, batch: dict, skeleton: Skeleton, recipe: Recipe,
-              rng, in_bfloat16: bool) -> dict[str, Tensor]:
+def all_terms(model: nn.Module, batch: dict, skeleton: Skeleton, recipe: Recipe, rng,
+              in_bfloat16: bool) -> dict[str, Tensor]:
     """Compute the loss terms of a batch, and of bodies without images if their weight is not 0."""
     device = batch['image'].device
     with torch.autocast(device.type, torch.bfloat16, enabled=in_bfloat16):
-        found = learner(batch['image'], batch['gain'])
+        found = model(batch['image'], batch['gain'])
     found = {key: value.float() for key, value in found.items()}
     terms = losses(found, batch, skeleton, recipe.squared)
     if recipe.weights['skeletons'] and 'places' in found:
@@ -118,23 +113,14 @@ def all_terms(model: nn.Module, learner: nn.Module, batch: dict, skeleton: Skele
     return terms
 
 
-def distributed(model: nn.Module) -> nn.Module:
-    """Return the network; under torchrun wrap it, so that all processes average their gradients."""
-    if not torch.distributed.is_initialized():
-        return model
-    if next(model.parameters()).is_cuda:
-        nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    return DistributedDataParallel(model)
-
-
 # ---- the training -------------------------------------------------------------------------------
 
 def train(args: argparse.Namespace, state: dict | None) -> None:
     """Train from the start or from a state; write history and charts after each epoch, weights at
     the end.
 
-    Raises ValueError or OSError before the first epoch, later only for a loss that diverges and a
-    full disk.
+    Raises ValueError or OSError before the first epoch, later only for a loss that diverges, a box
+    beside its photograph, and a full disk.
     """
     device, recipe = pick_device(args.device), recipe_of(args)
     for folder in (args.out.parent, args.plots):
@@ -146,9 +132,8 @@ def train(args: argparse.Namespace, state: dict | None) -> None:
     bodies = load_bodies(args.body)
     genders = skeletons(bodies, device)
     skeleton = genders.pop('neutral')
-    batches, val_batches, constant = prepare(args, bodies, skeleton, RANK, N_RANKS)
-    if RANK == 0:
-        say_what(args, model, val_batches, constant, skeleton, genders)
+    batches, val_batches, constant = prepare(args, bodies, skeleton)
+    print_setup(args, model, val_batches, constant, skeleton, genders)
     options = recipe.network | {'resolution': args.resolution, 'rendered': not args.train,
                                 'vertices': len(bodies['neutral']['v_template'])}
     kept = {'options': options, 'mean_pose': constant}
@@ -158,15 +143,13 @@ def train(args: argparse.Namespace, state: dict | None) -> None:
                               args.precision == 'bfloat16'):
             row |= validate(model, val_batches, skeleton, device, args.resolution, genders)
             history.append([row[column] for column in COLUMNS])
-            if RANK == 0:
-                save_state(args, parts, history, kept=kept)
-                write_history(args.plots, history)
-                print_row(row, args.epochs, N_RANKS * batches.n_batches * batches.batch_size)
-    if RANK == 0:
-        finish(args, kept | {'weights': model.state_dict()})
+            save_state(args, parts, history, kept=kept)
+            write_history(args.plots, history)
+            print_row(row, args.epochs, batches.n_batches * batches.batch_size)
+    finish(args, kept | {'weights': model.state_dict()})
 
 
-def say_what(args, model, val_batches, constant, skeleton, genders) -> None:
+def print_setup(args, model, val_batches, constant, skeleton, genders) -> None:
     """Print the data, the model, and the error of the mean pose."""
     device, truth = skeleton.rows.device, truth_of(val_batches.dataset, skeleton, genders)
     what = ', '.join(args.train) if args.train else (
@@ -178,11 +161,11 @@ def say_what(args, model, val_batches, constant, skeleton, genders) -> None:
           f'model: {args.kind}, {args.size}, {n_parameters:,} parameters, on {device.type}, '
           f'products in {args.precision}')
     if constant is not None:
-        known = {'found': constant.expand_as(truth), 'true': truth}
-        error = 1000 * cal_mpjpe(*complete(known))
+        both = {'found': constant.expand_as(truth), 'true': truth}
+        error = 1000 * cal_mpjpe(*complete(both))
         print(f'mean pose: {error:.1f} mm, the error of a constant')
     source = 'bodies of the gender in the file' if genders else 'neutral bodies'
-    print(f'MPJPE: {centre_of(skeleton)}, truth: {source}')
+    print(f'MPJPE: {describe_joints(skeleton)}, truth: {source}')
     print('\nepoch    loss  MPJPE mm  PA-MPJPE mm  keypoints px  images/s  time left')
 
 
@@ -230,10 +213,6 @@ def main(argv=None) -> None:
     with exit_status(parser, interrupted=lambda: what_is_left(out, '-m pare.training')):
         args, state = parse(parser, argv, fill_in_defaults, may_change=('epochs',))
         refuse_fewer_epochs(args, state)
-        if N_RANKS > 1:
-            if torch.cuda.is_available():
-                torch.cuda.set_device(int(os.environ['LOCAL_RANK']))
-            torch.distributed.init_process_group()
         train(args, state)
 
 

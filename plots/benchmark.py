@@ -1,11 +1,11 @@
-"""LiftModel beside what one would take instead of it, and its speed; run by hand.
+"""LiftModel compared with other recipes, and its speed; run by hand.
 
     python -m plots.benchmark accuracy --data data_train.pkl --test data_test.pkl
     python -m plots.benchmark target --data data_train.pkl --test data_test.pkl
     python -m plots.benchmark speed              # 5 minutes; on a quiet machine
 
-The first two keep each training in plots/report/benchmark.csv as it ends, take from there what was
-cut, and train on synthetic people without files. Delete lines of the file to measure them anew.
+The first two add each finished training to plots/report/benchmark.csv and skip those that it holds.
+Without --data and --test they use synthetic people. Delete lines of the .csv to measure them anew.
 """
 import argparse
 import os
@@ -41,7 +41,7 @@ from training import (BATCH_SIZE, FROZEN, RATE, as_tensors, fit, one_cycle, repr
                       supervised_loss)
 
 N_POSES, ROUNDS = 85_008, 8  # as many poses as the motion capture that README.md has results for
-N_EPOCH = 3 * 4096           # of an epoch that is timed: whole batches of each size
+N_EPOCH = 3 * 4096           # poses in a timed epoch: whole batches of each size
 TEST_NOISE = .005            # added to the 2D joints of the test set
 FIRST_STEP = '''
 import os, sys, time
@@ -81,7 +81,7 @@ def standardised_square(model: LiftModel, poses: dict) -> Tensor:
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that differs between rows; as it stands it is what training.py does."""
+    """The settings that differ between rows; the defaults are those of training.py."""
     network: type = partial(LiftModel, dropout=0.)
     standardise: bool = True
     rays: bool = True
@@ -95,7 +95,7 @@ class Recipe:
     frozen: float = FROZEN      # fraction of the epochs after which batch norm is frozen
     batch_size: int = BATCH_SIZE
     clip: float = float('inf')  # largest norm of the gradient
-    decay: float = 1.           # of the rate in 100,000 steps
+    decay: float = 1.           # factor of the rate in 100,000 steps
     beta: float = .99           # Adam's second, without the one cycle
 
 
@@ -149,13 +149,13 @@ def make_optimiser(recipe: Recipe, model: LiftModel, poses: dict, epochs: int) -
 
     if recipe.clip < float('inf'):
         optimiser.register_step_pre_hook(clip)
-    n_steps = len(poses['joint_2d']) // recipe.batch_size  # of an epoch
+    n_steps = len(poses['joint_2d']) // recipe.batch_size  # in an epoch
     return {'optimiser': optimiser,
             'scheduler': ExponentialLR(optimiser, recipe.decay ** (n_steps / 100_000))}
 
 
 def train(recipe: Recipe, poses: dict, epochs: int, seed: int):
-    """Train by a recipe; yield the model after each epoch, and the seconds of all so far."""
+    """Train by a recipe; yield the model and the seconds so far after each epoch."""
     torch.manual_seed(seed)
     model, seconds = build(recipe, poses), 0.
     bones = find_bones(poses['joint_3d'].cpu().numpy()) if recipe.crossed else ()
@@ -170,9 +170,9 @@ def train(recipe: Recipe, poses: dict, epochs: int, seed: int):
 # ---- accuracy -----------------------------------------------------------------------------------
 
 def measure(args: argparse.Namespace, plan: list) -> dict:
-    """Trains those of the plan, (row, epochs, seed), that the table does not hold yet, and scores
-    each epoch on the test set; nothing is chosen by that. Returns for each of the plan its epochs,
-    an array of seconds, MPJPE and MPJPE with noise in the points."""
+    """Train the entries (row, epochs, seed) of the plan that the table lacks, and score each epoch
+    on the test set; the scores choose nothing. Return for each entry an array (epochs, 3): seconds,
+    MPJPE, MPJPE with noise in the points."""
     table = Table(args.table, ('data', 'row', 'epochs', 'seed', 'epoch'),
                   ('seconds', 'mpjpe', 'noisy'))
     for row, epochs, seed in plan:
@@ -207,7 +207,7 @@ def read_poses(args: argparse.Namespace) -> tuple[dict, dict]:
 
 
 def accuracy(args: argparse.Namespace) -> None:
-    """The table of rows, each at the same number of samples seen, and two at the same time."""
+    """Print the MPJPE of all rows after args.epochs epochs, and of two rows after args.long."""
     args.train_set, args.test_set = read_poses(args)
     seed = args.seeds[0]
     runs = measure(args, [(row, args.epochs, seed) for seed in args.seeds for row in RECIPES]
@@ -228,7 +228,7 @@ def accuracy(args: argparse.Namespace) -> None:
 
 
 def target(args: argparse.Namespace) -> None:
-    """Time until the error with which the long training of Martinez et al. ends."""
+    """Print error and time of each epoch of OURS, beside the end of MARTINEZ's long training."""
     args.train_set, args.test_set = read_poses(args)
     theirs, ours = measure(args, [(MARTINEZ, args.long, args.seeds[0]),
                                   (OURS, args.epochs, args.seeds[0])]).values()
@@ -243,7 +243,7 @@ def target(args: argparse.Namespace) -> None:
 
 def products(model: LiftModel, batch_size: int, n_poses: int, backward: bool,
              dtype: torch.dtype = torch.float32) -> None:
-    """The matrix products of a pass over n_poses and nothing else, into memory that is there."""
+    """Compute the matrix products of a pass over n_poses alone, in memory allocated before."""
     weights = [layer.weight.detach().to(dtype) for layer in model.modules()
                if isinstance(layer, nn.Linear)]
     layers = [(weight, weight.new_ones(batch_size, weight.shape[1]),
@@ -260,7 +260,7 @@ def products(model: LiftModel, batch_size: int, n_poses: int, backward: bool,
 
 
 def compare(work, floor) -> str:
-    """Ratio of the times of two functions, called in turn; its median and range, and the speeds."""
+    """Call two functions in turn; return median and range of the ratio of times, and speeds."""
     def seconds(function):
         start = time.perf_counter()
         function()
@@ -277,9 +277,9 @@ def compare(work, floor) -> str:
 
 
 def speed(args: argparse.Namespace) -> None:
-    """Epochs of training and scoring against the matrix products that nobody can do without, in
-    float32 and where there is bfloat16 in that too; an epoch without 3D and one of Martinez et al.
-    against one of LiftModel."""
+    """Compare training and scoring with their matrix products alone, the floor: in float32, and for
+    training also in bfloat16 if the device has it. Compare an epoch without 3D and one of Martinez
+    et al. with one of LiftModel."""
     joints = sample(N_EPOCH, seed=0)
     views, _ = prepare_views(joints)
     (joints, _), (views, _) = find_camera(joints), find_camera(views)
@@ -308,7 +308,7 @@ def speed(args: argparse.Namespace) -> None:
 
 
 def whole_process() -> None:
-    """Time from the import to the first training step, and peak memory of an epoch."""
+    """Print the time from the import to the first training step, and an epoch's peak memory."""
     with tempfile.TemporaryDirectory() as folder:
         save_pickle(f'{folder}/poses.pkl', sample(N_POSES, seed=0))
         root = str(Path(__file__).parent.parent)
@@ -326,8 +326,8 @@ def whole_process() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument('what', choices=('accuracy', 'target', 'speed'))
-    parser.add_argument('--data', help='poses to train on; synthetic people without')
-    parser.add_argument('--test', help='poses of others, to score')
+    parser.add_argument('--data', help='poses to train on; if missing, synthetic people')
+    parser.add_argument('--test', help='poses to score')
     parser.add_argument('--epochs', type=int, default=8, help='of each row')
     parser.add_argument('--long', type=int, default=40, help='epochs of the long training')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])

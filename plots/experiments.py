@@ -10,10 +10,10 @@
     python -m plots.experiments pictures
 
 `network` varies blocks and layers, `errors` asks where the error comes from, `weak` compares ways
-to learn without 3D, `detector` lifts what a detector would show with the weights of this folder,
+to learn without 3D, `detector` lifts what a detector would show, with the shipped weights,
 `pictures` draws the joints with their numbers and a turning skeleton. Results of the first three
-are kept in plots/report/*.csv as they come, and the charts are drawn from them; a run that was cut
-goes on where it was. Delete lines to measure them anew.
+are kept in plots/report/*.csv as they come, and the charts are drawn from them; an interrupted run
+continues. Delete lines to measure them anew.
 """
 import argparse
 import time
@@ -65,7 +65,7 @@ def trained(model: LiftModel, poses: dict, epochs: int, lr: float = RATE, loss=s
 
 @dataclass(frozen=True)
 class Variant:
-    """A network; as it stands it is the default's."""
+    """A network and its rate; the defaults are those of training.py."""
     norm: str = 'before ReLU'
     dropout: float = 0.
     layers: int = 2
@@ -88,7 +88,7 @@ QUESTIONS = {
 
 
 def build(variant: Variant) -> LiftModel:
-    """A LiftModel with blocks as in the variant."""
+    """Make a LiftModel with blocks as in the variant."""
     model = LiftModel(variant.n_blocks, variant.hidden_layer, variant.dropout)
     order = {'before ReLU': (0, 1, 2, 3), 'after ReLU': (0, 2, 1, 3), 'none': (0, 2, 3)}
     for block in model.blocks:
@@ -101,7 +101,7 @@ def build(variant: Variant) -> LiftModel:
 
 
 def network(args: argparse.Namespace) -> None:
-    """Trains each variant from each seed; validation and test error, seconds and parameters."""
+    """Train each variant from each seed; keep and draw errors, seconds and parameters."""
     table = Table(args.plots / 'network.csv', [field.name for field in fields(Variant)]
                   + ['data', 'seed'], ('val', 'test', 'seconds', 'parameters'))
     train_set, val_set, test_set = supervised_sets(args)
@@ -125,7 +125,7 @@ def network(args: argparse.Namespace) -> None:
 
 
 def network_charts(table: Table) -> dict:
-    """For each question (label, {data: values (n_seeds, 4)}) of its variants."""
+    """Return for each question the (label, {data: values (n_seeds, 4)}) of its variants."""
     measured = {}
     for (*variant, data, _), values in table.read().items():
         measured.setdefault(tuple(variant), {}).setdefault(data, []).append(values)
@@ -140,7 +140,7 @@ SETS = {'data_train / 3': 'motion capture, every third pose', 'synthetic': 'synt
 
 
 def value_of(question: str, variant: Variant) -> str:
-    """What the variant says to a question, as its label."""
+    """Return the variant's answer to a question, as a label."""
     rate = f',\nrate x {variant.rate / RATE:g}' if variant.rate != RATE else ''
     return str({'batch norm': variant.norm + rate,
                 'dropout': f'{variant.dropout:g}', 'layers in a block': variant.layers,
@@ -158,10 +158,10 @@ def supervised_sets(args: argparse.Namespace) -> tuple[dict, dict, dict]:
 
 
 def draw_network(charts: dict, path) -> None:
-    """Error of networks over that of the default, a chart for each question.
+    """Draw the error of networks over that of the default, a chart for each question.
 
     `charts` maps a question to (label, {data: values}), values (n_seeds, 4): validation MPJPE, test
-    MPJPE, seconds, parameters. The first of all is the default. Times are the shortest of the
+    MPJPE, seconds, parameters. The first variant is the default. Times are the shortest of the
     seeds, on the first data.
     """
     figure = new_figure(12, 5.6)
@@ -175,10 +175,10 @@ def draw_network(charts: dict, path) -> None:
         for place, (label, results) in enumerate(variants):
             for data, values in results.items():
                 val, test = (values[:, :2] / default[data]).T
-                shift = place + .14 * (list(colours).index(data) - (len(colours) - 1) / 2)
-                ax.errorbar(shift, test.mean(), test.std(), color=colours[data], marker='o',
+                x = place + .14 * (list(colours).index(data) - (len(colours) - 1) / 2)
+                ax.errorbar(x, test.mean(), test.std(), color=colours[data], marker='o',
                             capsize=4)
-                ax.plot(shift, val.mean(), color=colours[data], marker='o', markerfacecolor='white',
+                ax.plot(x, val.mean(), color=colours[data], marker='o', markerfacecolor='white',
                         markersize=5)
             if timed in results:
                 seconds, n_parameters = results[timed].min(axis=0)[2:]
@@ -206,7 +206,7 @@ def draw_network(charts: dict, path) -> None:
 # ---- where the error comes from -----------------------------------------------------------------
 
 def errors(args: argparse.Namespace) -> None:
-    """Errors of a model along the ray and across it: by joint, by view, by how unusual a pose is.
+    """Draw a model's errors along the ray and across it: by joint, view and how unusual a pose is.
 
     The joints must be those of JOINTS.
     """
@@ -237,8 +237,8 @@ def errors(args: argparse.Namespace) -> None:
 
 
 def split_error(lifted: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Distance of joints (N, J, 3) from the truth, its part along the ray and its part across it,
-    together (3, N, J)."""
+    """Return (3, N, J): the distance of joints (N, J, 3) from the truth, its part along the ray and
+    its part across the ray."""
     ray = truth / np.linalg.norm(truth, axis=-1, keepdims=True)
     along = np.vecdot(lifted - truth, ray)
     across = np.linalg.norm(lifted - truth - along[..., None] * ray, axis=-1)
@@ -246,25 +246,25 @@ def split_error(lifted: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def summary(parts: np.ndarray) -> tuple:
-    """Means of error, along and across (3, N), and the quartiles of the error."""
+    """Return the means of error, along and across (3, N), and the quartiles of the error."""
     return (*parts.mean(axis=1), *np.quantile(parts[0], (.25, .75)))
 
 
 def facing(joint_3d: np.ndarray) -> np.ndarray:
-    """Angle (N,) in degrees about the vertical, by the shoulders: 0 to the camera, 90 right."""
+    """Return angles (N,) in degrees about y, by the shoulders: 0 to the camera, 90 right."""
     left = joint_3d[:, JOINTS.index('LShoulder')] - joint_3d[:, JOINTS.index('RShoulder')]
     return np.degrees(np.arctan2(-left[:, 2], left[:, 0]))
 
 
 def distance_to_nearest(joint_3d: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Distance (N,) of poses (N, J, 3) from the nearest of others, root mean square over joints.
+    """Return distances (N,) of poses (N, J, 3) to the nearest other, root mean square over joints.
 
-    All are turned about the vertical to face the same way, and of one size.
+    All are turned about the vertical to face the same way, and scaled to one size.
     """
     def normalised(joints):
         angle = torch.from_numpy(np.radians(facing(joints)))
-        sin, cos, none = angle.sin(), angle.cos(), 0 * angle
-        turn = torch.stack([cos, none, -sin, none, none + 1, none, sin, none, cos], dim=-1)
+        sin, cos, zero = angle.sin(), angle.cos(), 0 * angle
+        turn = torch.stack([cos, zero, -sin, zero, zero + 1, zero, sin, zero, cos], dim=-1)
         pose = torch.from_numpy(joints - ROOT) @ turn.view(-1, 3, 3).mT
         size = pose.square().sum(dim=2).mean(dim=1).sqrt()
         return (pose / size[:, None, None]).flatten(1) / len(JOINTS) ** .5
@@ -275,7 +275,7 @@ def distance_to_nearest(joint_3d: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def draw_errors(charts: dict, path) -> None:
-    """Where the error comes from, along the ray and across it.
+    """Draw where the error comes from, along the ray and across it.
 
     `charts` maps 'joint', 'view' and 'unusual' to {x: (error, along, across, low, high)}, means and
     the quartiles of the error.
@@ -319,7 +319,7 @@ WAYS = ('classic, two views at test time', 'supervised', 'triangulation', 'repro
 
 
 def weak(args: argparse.Namespace) -> None:
-    """Ways to learn from two views, with as many lifts, under noise in training and test."""
+    """Compare WAYS to learn, all with equally many lifts, under noise in training and test."""
     table = Table(args.plots / 'weak.csv', ('way', 'noise', 'data', 'seed'), ('mpjpe',))
     joints, test = read(args, (*TWO_VIEWS, 'joint_3d'))
     for seed, noise in product(args.seeds, NOISES):
@@ -342,7 +342,7 @@ def weak(args: argparse.Namespace) -> None:
 
 
 def noisy(joints: dict, noise: float, seed: int) -> dict:
-    """Both views with normal noise on each coordinate."""
+    """Add normal noise to each coordinate of both views."""
     rng = np.random.default_rng(seed)
     return joints | {key: (joints[key] + rng.normal(0, noise, joints[key].shape)).astype(np.float32)
                      for key in ('joint_2d_1', 'joint_2d_2')}
@@ -351,8 +351,8 @@ def noisy(joints: dict, noise: float, seed: int) -> dict:
 def learnt(way: str, joints: dict, args: argparse.Namespace, seed: int) -> LiftModel:
     """Train a LiftModel on a dictionary of `prepare_views` in one of WAYS.
 
-    Methods that also lift view 2 do so for every other sample and train for 2/3 of the epochs, so
-    all make as many lifts.
+    Ways that also lift view 2 do so for every other sample and train for 2/3 of the epochs of the
+    others, so all make the same number of lifts.
     """
     supervised = way == 'supervised'
     joints = {key: array for key, array in joints.items()
@@ -377,11 +377,11 @@ LOSSES = {'supervised': supervised_loss, 'triangulation': supervised_loss,
 
 
 def draw_weak(errors: dict, path) -> None:
-    """MPJPE over the noise of the 2D points, and its ratio to that of 'supervised'.
+    """Draw the MPJPE at each noise of the 2D points, and its ratio to that of 'supervised'.
 
-    `errors` maps a way of learning to {noise: MPJPE of each seed}; what has two views at test time
-    begins with 'classic' and stands beside the others in the first chart alone. Dashed: both lifts
-    must agree. Bars: standard deviation over seeds.
+    `errors` maps a way of learning to {noise: MPJPE of each seed}. The first chart shows
+    'supervised', 'classic' and the way with crossed poses, the second all but 'classic'. Dashed:
+    both lifts must agree. Bars: standard deviation over seeds.
     """
     figure = new_figure(10, 4)
     whole, ratio = figure.subplots(1, 2)
@@ -419,8 +419,8 @@ SHOWN = {'the 15 joints': (0, 0), 'the 15 joints, damaged': DAMAGE,
 
 
 def detector(args: argparse.Namespace) -> None:
-    """Errors of people lifted as `eval.py --keypoints` does, in mm: synthetic ones, and where there
-    is a file those of --test."""
+    """Write the errors in mm of people lifted as `eval.py --keypoints` does: synthetic people and,
+    if given, those of --test."""
     model, rows = load_model(args.weights), []
     people = {'synthetic people': sample(args.poses // 2, seed=1)}
     if args.test:
@@ -438,8 +438,8 @@ def detector(args: argparse.Namespace) -> None:
 
 
 def photographed(joint_3d: np.ndarray, points: np.ndarray | None) -> tuple[np.ndarray, ...]:
-    """People of HEIGHT anywhere in pictures of 16 to 9, with focal lengths of 0.7 to 2 widths and
-    from 2 to 20 m away.
+    """Put people of HEIGHT anywhere in pictures of 16 to 9, with focal lengths of 0.7 to 2 widths,
+    2 to 20 m away.
 
     Returns their truth (N, 15, 3) about the root, in metres in the frame of the camera; joints and
     a detector's points (N, 15, 2), on the plane at distance 1; and the distance (N, 1, 1). Without
@@ -463,14 +463,14 @@ def photographed(joint_3d: np.ndarray, points: np.ndarray | None) -> tuple[np.nd
 
 def seen_as(shown: str, joints: np.ndarray, points: np.ndarray, distance: np.ndarray,
             noise: float, missing: float) -> np.ndarray:
-    """Joints (N, 16, 2) as SHOWN says; the root is where shoulders and hips let one expect it."""
+    """Return joints (N, 16, 2) as SHOWN says; the root follows from shoulders and hips."""
     rng = np.random.default_rng(10)
     joints, points = (part + rng.normal(0, noise * HEIGHT, part.shape) / distance
                       for part in (joints, points))
     hidden = rng.random(points.shape[:2]) < missing
     joint_2d, seen = joints_of(points), visible(hidden)
     if shown.startswith('the 15'):
-        among = [*range(3), *LIMBS]  # of the face nothing is needed for the root
+        among = [*range(3), *LIMBS]  # any 3 stand in for the face: the root needs none of it
         root, seen_root = joints_of(joints[:, among])[:, -1:], visible(hidden[:, among])[:, -1:]
         joint_2d, seen = np.hstack([joints, root]), np.hstack([~hidden, seen_root])
     return fill_in(joint_2d, seen)
@@ -480,7 +480,7 @@ def seen_as(shown: str, joints: np.ndarray, points: np.ndarray, distance: np.nda
 
 def walking(n: int, stride: float = 1.) -> np.ndarray:
     """Return joints (n, 15, 3) in metres about the root of a person who takes two steps towards the
-    camera and to its left; with a stride of 0 the person stands, the arms a little away."""
+    camera and to the image's right; with a stride of 0 the person stands, the arms a little out."""
     angles = {name: 0 * angle for name, angle in random_angles(np.random.default_rng(0), n).items()}
     lengths = {name: np.full(n, .87 * markers) for name, (markers, *_) in LENGTHS.items()}
     thigh, knee = (stride * np.interp(np.arange(n) / n + [[0], [.5]], np.arange(10) / 10, curve,
@@ -493,7 +493,7 @@ def walking(n: int, stride: float = 1.) -> np.ndarray:
 
 
 def pictures(args: argparse.Namespace) -> None:
-    """The joints with their numbers, and someone who walks, lifted."""
+    """Draw the joints with their numbers, and a walking person, lifted."""
     stands = np.vstack([walking(1, stride=0)[0], (0, 0, 0)])
     draw_joints(stands[:, :2], BONES, (*JOINTS, 'root, not\nin the array'),
                 args.plots / 'joints.png')
@@ -506,7 +506,7 @@ def pictures(args: argparse.Namespace) -> None:
 # ---- the command line ---------------------------------------------------------------------------
 
 def read(args: argparse.Namespace, need) -> tuple[dict, dict]:
-    """Every n-th training sample and all test samples, of the files or of synthetic people."""
+    """Return every n-th training sample and all test samples, of files or of synthetic people."""
     joints = load(args.data, need) if args.data else sample(args.poses, seed=0)
     test = load(args.test, need) if args.test else sample(args.poses // 4, seed=1)
     return {key: array[::args.every] for key, array in joints.items()}, test
@@ -517,14 +517,14 @@ def main() -> None:
                    'pictures': pictures}
     parser = argparse.ArgumentParser(formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument('what', nargs='*', default=list(experiments), metavar='|'.join(experiments),
-                        help='all of them without')
-    parser.add_argument('--data', help='poses to train on; synthetic people without')
-    parser.add_argument('--test', help='poses of others, to score')
+                        help='experiments to run')
+    parser.add_argument('--data', help='poses to train on; if missing, synthetic people')
+    parser.add_argument('--test', help='poses to score')
     parser.add_argument('--every', type=int, default=1, help='train on every n-th sample')
     parser.add_argument('--poses', type=int, default=10_000, help='of synthetic people')
     parser.add_argument('--epochs', type=int, default=8)
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2],
-                        help='of the network; the first alone for the others')
+                        help='of network and weak; errors takes the first alone')
     parser.add_argument('--weights', default=Path(__file__).parents[1] / 'liftModel',
                         help='of detector and pictures')
     parser.add_argument('--plots', type=Path, default=REPORT, help='folder for .csv and .png')

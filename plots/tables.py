@@ -1,4 +1,4 @@
-"""Writes the tables of README.md in this folder, between its markers, from report/*.csv.
+"""Write the tables of README.md in this folder, between its markers, from report/*.csv.
 
     python -m plots.tables
 """
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.files import filled, markdown, spread
+from common.files import filled, markdown, mean_std
 from plots import REPORT
 from plots.benchmark import MARTINEZ, OURS, RECIPES
 from plots.experiments import QUESTIONS, SHOWN, WAYS, Variant, value_of
@@ -23,19 +23,19 @@ def read(name: str) -> list[dict]:
 
 
 def last_epoch(row: str, epochs: int) -> np.ndarray:
-    """MPJPE and MPJPE with noise (seeds, 2) at the end of trainings on motion capture."""
+    """Return MPJPE and MPJPE with noise (seeds, 2) after trainings on motion capture."""
     return np.array([[float(line['mpjpe']), float(line['noisy'])] for line in read('benchmark.csv')
                      if (line['data'], line['row'], line['epochs'], line['epoch'])
                      == ('data_train.pkl', row, str(epochs), str(epochs))])
 
 
 def baseline() -> str:
-    """One row a recipe: 8 epochs and seeds 0 to 2, then 40 epochs and seed 0."""
+    """Return a row for each recipe, 8 epochs and seeds 0 to 2; then two of 40 epochs, seed 0."""
     rows = []
     for row in RECIPES:
         if len(measured := last_epoch(row, 8)):
             mpjpe, noisy = measured.T
-            rows.append([row, spread(mpjpe), spread(noisy, 4)])
+            rows.append([row, mean_std(mpjpe), mean_std(noisy, 4)])
     for row in (OURS, MARTINEZ):
         (mpjpe, noisy), = last_epoch(row, 40)
         rows.append([f'{row}, 40 epochs, seed 0', f'{mpjpe:.5f}', f'{noisy:.4f}'])
@@ -43,7 +43,7 @@ def baseline() -> str:
 
 
 def network() -> str:
-    """One row a variant, on every third pose of the motion capture."""
+    """Return a row for each variant, on every third pose of the motion capture."""
     lines = [line for line in read('network.csv') if line['data'] == 'data_train / 3']
 
     def measured(variant: Variant) -> np.ndarray:
@@ -57,23 +57,23 @@ def network() -> str:
             val, test, seconds, parameters = measured(variant).T
             label = ' '.join(value_of(question, variant).split())
             time = seconds.min() / default[:, 2].min()
-            rows.append([question * (variant == variants[0]), label, spread(val), spread(test),
+            rows.append([question * (variant == variants[0]), label, mean_std(val), mean_std(test),
                          f'{time:.1f}', f'{parameters[0] / 1e6:.1f}'])
     return markdown(['question', 'variant', 'validation', 'test', 'time', 'million weights'], rows)
 
 
 def weak() -> str:
-    """One row a way to learn, one column a noise, on every eighth pose of the motion capture."""
+    """Return a row for each way to learn, a column for each noise, on 1/8 of the motion capture."""
     values = {}
     for line in read('weak.csv'):
         values.setdefault((line['way'], line['noise']), []).append(float(line['mpjpe']))
     noises = list(dict.fromkeys(noise for _, noise in values))
     return markdown(['', *(f'noise {noise}' if noise != '0' else 'exact' for noise in noises)],
-                 [[way, *(spread(values[way, noise], 4) for noise in noises)] for way in WAYS])
+                 [[way, *(mean_std(values[way, noise], 4) for noise in noises)] for way in WAYS])
 
 
 def joints() -> str:
-    """One row a pair of joints, left and right together, on motion capture."""
+    """Return a row for each pair of joints, left and right together, on motion capture."""
     values = {line['x']: np.array([float(line[key]) for key in ('error', 'along', 'across')])
               for line in read('errors.csv')
               if (line['data'], line['chart']) == ('data_train', 'joint')}
@@ -87,7 +87,7 @@ def joints() -> str:
 
 
 def detector() -> str:
-    """One row a way to show people, N-MPJPE and PA-MPJPE in mm for each set of people."""
+    """Return a row for each way to show people: N-MPJPE / PA-MPJPE in mm for each set of people."""
     values = {(line['data'], line['shown']): f'{line["n_mpjpe"]} / {line["pa_mpjpe"]}'
               for line in read('detector.csv')}
     people = list(dict.fromkeys(data for data, _ in values))

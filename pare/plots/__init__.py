@@ -1,4 +1,4 @@
-"""Draws charts and pictures of pare/. Each draw_ function writes a PNG and opens no window."""
+"""Draw charts and pictures of pare/. Each draw_ function writes a PNG and opens no window."""
 from pathlib import Path
 
 import numpy as np
@@ -107,7 +107,7 @@ def draw_ladder(rows: dict, path) -> None:
     """Draw the MPJPE of the rungs, {(rung, seed): errors by name}, each seed and the mean.
 
     One chart is of people, all and the most hidden, one of joints, visible and hidden. The first
-    rung is the mean pose and the second the floor: the axis goes from one to the other.
+    rung is the mean pose and the second the floor; both are drawn as vertical lines.
     """
     top, floor, *names = dict.fromkeys(name for name, _ in rows)
     figure = new_figure(9, 1.6 + .42 * len(names))
@@ -124,8 +124,8 @@ def draw_ladder(rows: dict, path) -> None:
                         alpha=.5)
                 ax.plot(np.mean(means[name]), place + shift, 'o', color=colour,
                         label=label if place == 0 else None)
-            for end, style_of in ((top, '--'), (floor, ':')):
-                ax.axvline(np.mean(means[end]), color=colour, linestyle=style_of, linewidth=1,
+            for end, style in ((top, '--'), (floor, ':')):
+                ax.axvline(np.mean(means[end]), color=colour, linestyle=style, linewidth=1,
                            label=end if colour == BLUE else None)
         tidy(ax, title, 'MPJPE on the test set (mm)')
     axes[0].set_yticks(range(len(names)), reversed(names))

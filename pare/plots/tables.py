@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.files import Table, filled, markdown, spread
+from common.files import Table, filled, markdown, mean_std
 from pare.ladder import COLUMNS, FLOOR, MEAN
 from pare.plots import REPORT
 
@@ -43,7 +43,7 @@ def line(name: str, seeds: list[dict]) -> list[str]:
 
 
 def of_seeds(values: list[float]) -> str:
-    return spread(values, 1) if len(values) > 1 else f'{values[0]:.1f}'
+    return mean_std(values, 1) if len(values) > 1 else f'{values[0]:.1f}'
 
 
 def read_score() -> dict[str, float]:

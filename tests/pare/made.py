@@ -7,15 +7,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, default_collate
+from torch.utils.data import default_collate
 
-from pare import training
 from pare.body import FACE, Skeleton, axis_angle_to_matrix, fit_camera
-from pare.losses import losses
-from pare.metrics import validate
-from pare.model import build
 from pare.people import rendered_samples
-from pare.ranks import from_first
 from pare.spin import FEET
 from pare.standin import make_body
 
@@ -75,29 +70,6 @@ def refused(words: str):
     with pytest.raises(ValueError) as error:
         yield
     says(str(error.value), words)
-
-
-# ---- two processes ------------------------------------------------------------------------------
-
-def share(folder) -> None:
-    """Save what one of two processes makes of its share."""
-    torch.distributed.init_process_group()
-    assert from_first(lambda: training.RANK) == 0
-    torch.save(gradients_and_scores(), folder / f'{training.RANK}.pt')
-    torch.distributed.destroy_process_group()
-
-
-def gradients_and_scores() -> tuple[list, dict]:
-    """Of a network in evaluation, since batch norm sees only its share; without part loss, as after
-    --part-epochs."""
-    torch.manual_seed(0)
-    model, samples = build('pare', 'small').eval(), rendered_samples(9, 32, 0)[0]
-    learner, rows = training.distributed(model), range(training.RANK, 9, training.N_RANKS)
-    found = validate(model, DataLoader(samples, 4, sampler=rows), SKELETON, CPU, 32)
-    batch = default_collate([samples[row] for row in rows if row < 8])
-    terms = losses(learner(batch['image'], batch['gain']), batch, SKELETON, False)
-    (sum(terms.values()) - terms['parts'] + 0 * terms['parts']).backward()
-    return [weight.grad for weight in model.parameters()], found
 
 
 # ---- files of the field -------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from pare import eval as scoring
 from pare.body import EVALUATED, GENDERS, H36M, H36M_IN_S, KEYPOINTS, Body, Skeleton
 from pare.eval import main
 from pare.formats import write_npz
-from pare.metrics import Meshes, centre_of, evaluate, names_of, pointed, true_joints, validate
+from pare.metrics import Meshes, describe_joints, evaluate, names_of, pointed, true_joints, validate
 from pare.model import build
 from pare.photo import box_of
 from pare.render import rasterise
@@ -62,7 +62,7 @@ def test_without_a_regressor_keypoints_are_compared(batch):
     expected = points[:, [KEYPOINTS.index(name) for name in names_of(skeleton)]]
     expected = expected - points[:, 8:10].mean(dim=1, keepdim=True)
     torch.testing.assert_close(true_joints(batch, skeleton), expected)
-    assert expected.shape == (8, 10, 3) and '10 keypoints of SPIN' in centre_of(skeleton)
+    assert expected.shape == (8, 10, 3) and '10 keypoints of SPIN' in describe_joints(skeleton)
 
 
 # ---- vertices and the attention -----------------------------------------------------------------
@@ -151,7 +151,7 @@ def test_the_plain_network_is_scored_on_a_set_with_s_alone(here, capsys):
     main(['mlp', '--data', str(path), '--images', str(here), '--device', 'cpu'])
     output = capsys.readouterr().out
     assert 'note: --body names no SMPL model' in output
-    assert '2 samples; 1 without truth are left out' in output
+    assert '2 samples; 1 without truth are not scored' in output
     assert 'truth: S' in output and 'vertices' not in output and 'nan' not in output
 
 

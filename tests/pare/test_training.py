@@ -1,14 +1,12 @@
 """The loop, its command, and what a training learns from."""
-import socket
 from dataclasses import replace
-from multiprocessing import get_context
 
 import numpy as np
 import pytest
 import torch
 
-from made import (ARRAYS, CPU, SKELETON, TINY, annotations, gradients_and_scores, pictures_in,
-                  refused, rendered_batch, says, share)
+from made import (ARRAYS, CPU, SKELETON, TINY, annotations, pictures_in, refused, rendered_batch,
+                  says)
 from pare import options
 from pare.batches import prepare
 from pare.data import People
@@ -71,7 +69,7 @@ def test_in_bfloat16_what_follows_the_maps_stays_exact(batch):
     recipe = replace(SMALL, weights=SMALL.weights | {'skeletons': 0.})
     model.register_forward_hook(lambda _, images, output: seen.append(output))
     for coarse in (False, True):
-        all_terms(model, model, batch, SKELETON, recipe, None, coarse)
+        all_terms(model, batch, SKELETON, recipe, None, coarse)
     exact, found = seen
     assert found['parts'].dtype == torch.bfloat16  # the products of the convolutions are
     for key in ('attention', 'places', 'rotations', 'betas', 'camera'):
@@ -207,24 +205,3 @@ def test_the_end_of_the_first_set_validates(tmp_path, people, capsys):
     assert capsys.readouterr().out.count('note: --body names no SMPL model') == 1
     prepared(tmp_path, str(people))  # rendered people have the stand-in body
     assert 'note: ' not in capsys.readouterr().out
-
-
-# ---- several processes --------------------------------------------------------------------------
-
-@pytest.mark.slow
-def test_two_processes_have_the_gradients_and_the_scores_of_one(tmp_path, monkeypatch):
-    with socket.create_server(('localhost', 0)) as server:
-        port = server.getsockname()[1]  # one that is free
-    both = [get_context('spawn').Process(target=share, args=(tmp_path,)) for _ in range(2)]
-    for rank, process in enumerate(both):
-        for name, value in (('RANK', rank), ('WORLD_SIZE', 2), ('MASTER_ADDR', 'localhost'),
-                            ('MASTER_PORT', port)):
-            monkeypatch.setenv(name, str(value))
-        process.start()
-    gradients, scores = gradients_and_scores()
-    for rank, process in enumerate(both):
-        process.join(300)
-        assert process.exitcode == 0
-        halves, scored = torch.load(tmp_path / f'{rank}.pt')
-        assert scored == pytest.approx(scores, rel=1e-4)
-        torch.testing.assert_close(halves, gradients, atol=1e-6, rtol=1e-3)
