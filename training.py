@@ -70,7 +70,7 @@ def reprojection_loss(model, poses: dict) -> Tensor:
 
 
 def image_error(pose: Tensor, poses: dict) -> Tensor:
-    """Return the mean reprojection error of joints (N, J, 3) about the root, in view 1's axes.
+    """Return the mean error in both images of joints (N, J, 3) in view 1's axes, about the root.
 
     Offsets in image 2 are multiplied by the distance of the root, so that all are lengths at the
     root. A joint counts with the norm of its four offsets, not its square: outliers weigh little.
