@@ -19,8 +19,8 @@ DETECTED_NOISY = .5  # fraction of those with noise
 def augment(poses: dict, done: float = 0., bones=(), noise: float = NOISE) -> dict:
     """Return the poses as virtual cameras see them, some as a detector shows them or with noise.
 
-    `done` is the fraction of the training that is over. Until CROSSED of it, poses are crossed too,
-    if the `bones` of the skeleton are given. Without `residual` nothing changes: then no camera
+    `done` is the fraction of the training that is over. Below CROSSED, poses are crossed too, if
+    the `bones` of the skeleton are given. Without `residual` nothing changes: then no camera
     explains the points.
     """
     if 'residual' not in poses:

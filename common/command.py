@@ -89,7 +89,7 @@ def add_device(parser: Parser, precision: bool = False) -> None:
                         help='auto: a GPU if there is one')
     if precision:
         parser.add_argument('--precision', choices=('auto', 'float32', 'bfloat16'), default='auto',
-                            help='of hidden layers; auto: bfloat16 if the device has it')
+                            help='of most layers; auto: bfloat16 if the device has it')
 
 
 def pick_device(name: str) -> torch.device:

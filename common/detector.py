@@ -40,9 +40,9 @@ def read_people(path) -> People:
     """Read the people of a .json, a folder of OpenPose's .json or a .npy.
 
     An array is (N, K, 2), with confidences (N, K, 3), or of one person; MediaPipe's may have x, y,
-    z, visibility, presence. A point is missing if it is at (0, 0), below zero, NaN or null; without
-    confidences all others count as 1. If an ear is missing the nose replaces both. Raises OSError,
-    and ValueError for any other file.
+    z, visibility, presence. A point is missing if it is (0, 0), NaN or null, or if x and y are
+    negative. Without confidences all other points have confidence 1. If an ear is missing the nose
+    replaces both. Raises OSError, and ValueError for any other file.
     """
     path = Path(path)
     with errors_of(path):
@@ -236,7 +236,8 @@ def refuse_other_orders(points: np.ndarray) -> None:
                              "files, expected COCO's: nose, eyes, ears, shoulders, ...")
     elif len(places) in (18, 25):
         neck, right, left = places[[1, 2, 5]]
-        trunk = distance(neck, (places[8] + places[11]) / 2)
+        hips = [8, 11] if len(places) == 18 else [9, 12]
+        trunk = distance(neck, places[hips].mean(axis=0))
         if median(distance(neck, (right + left) / 2) - .3 * trunk) > 0:
             raise ValueError(f'found {len(places)} points whose second is not the neck, expected '
                              f'the order of OpenPose')

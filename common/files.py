@@ -23,7 +23,7 @@ def atomic(path, mode: str = 'wb', **options):
     A symbolic link stays one. Raises OSError that names the path, also for a full disk.
     """
     target = Path(os.path.realpath(path))
-    temporary = target.with_name(f'{target.name[:200]}.{os.getpid()}.tmp')  # at most 255 bytes
+    temporary = target.with_name(f'{target.name[:200]}.{os.getpid()}.tmp')  # names: 255 bytes
     try:
         with open(temporary, mode, **options) as file:
             yield file
@@ -78,8 +78,8 @@ def numbers(key: str, value) -> np.ndarray:
         with np.errstate(over='ignore'):  # overflow becomes infinity, which is refused below
             array = np.ascontiguousarray(array, dtype=np.float32)
     except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f'key {key}: found a {type(value).__name__} that makes no array, expected '
-                         f'numbers, as many for each sample') from error
+        raise ValueError(f'key {key}: found a {type(value).__name__} that makes no array of '
+                         f'numbers, expected equally many for each sample') from error
     if array.size == 0:
         raise ValueError(f'key {key}: found shape {array.shape}, expected at least one sample')
     bad = ~np.isfinite(array).reshape(len(array), -1).all(axis=1)

@@ -1,6 +1,6 @@
 """Lifting people anywhere in a picture: camera, missing joints, people at any distance.
 
-Points are lifted on the plane at distance 1 before the camera, x right, y up. The camera is at the
+2D joints lie on the plane at distance 1 before the camera, x right, y up. The camera is at the
 origin and looks down -z, y is up.
 """
 import math
@@ -113,7 +113,7 @@ def fill_in(joint_2d: np.ndarray, seen: np.ndarray) -> np.ndarray:
 
 @cache
 def expected_joints() -> tuple[np.ndarray, np.ndarray]:
-    """Return mean (16, 2) and covariance (32, 32) of synthetic people's joints at any place."""
+    """Return mean (16, 2) and covariance (32, 32) of synthetic people shifted at random."""
     people = joints_of(sample(2000, seed=0)['joint_detected'])
     people = project(people - people[:, -1:] + ROOT, np.ones(2))
     covariance = np.cov(people.reshape(len(people), -1).T)
@@ -128,8 +128,8 @@ def lift_points(model, joint_2d: np.ndarray) -> tuple[np.ndarray, ...]:
     """Lift joints (N, 16, 2), the root last, of people anywhere in a picture, at any distance.
 
     The camera is turned to the root, which is exact, and moved along its axis until the person is
-    as large as in the training. That changes the perspective, which follows from the depth found so
-    far: a depth d becomes 1 + scale (d - 1).
+    as large as in the training. The new perspective is computed from the depth found so far: a
+    depth d becomes 1 + scale (d - 1).
     Returns joints (N, 16, 3) in units of the root's distance, and points (N, 15, 2) and joints
     (N, 15, 3) of the camera that was moved.
     """

@@ -197,7 +197,7 @@ def forward_kinematics(angles: dict[str, np.ndarray], lengths: dict[str, np.ndar
     arm = arm @ turn('y', 'arm_turn', -1)
     forearm = arm @ turn('x', 'elbow', -1)
 
-    # joints; both limbs as left limbs (2, n, 3), in the frames of pelvis and chest
+    # joints; limbs (2, n, 3), in the frames of pelvis and chest, are all left until `mirror`
     spine = length['spine'] * trunk(.4)[..., 1]
     neck = spine + length['neck'] * (chest @ turn('x', 'neck'))[..., 1]
     head = neck + length['head'] * (chest @ head_turn)[..., 1]

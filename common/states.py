@@ -1,7 +1,6 @@
 """The state of an unfinished training, from which --resume gives the same weights bit by bit."""
 import argparse
 import io
-import os
 import re
 import warnings
 from pathlib import Path
@@ -91,7 +90,7 @@ def parse(parser: Parser, argv: list, complete,
         parser.set_defaults(**{name: value for name, value in state['options'].items()
                                if name not in FREE})
         args = parser.parse_args(argv)
-    elif path.exists() and os.environ.get('RANK', '0') == '0':
+    elif path.exists():
         print(f'note: {path} of an unfinished training will be replaced; --resume continues it')
     complete(args)
     for name, value in options_of(args).items():

@@ -77,7 +77,7 @@ def check_views(views: dict, angle: float, depths: np.ndarray, wrong: str) -> No
                          f'{other_reading(views)}')
     if high - low > .1 * middle:
         raise ValueError(f'key transl: found joints {low:.3g} to {high:.3g} from the camera (half '
-                         f'of the samples), expected in each the distance of the root as unit')
+                         f'of the samples), expected in each sample its root distance as unit')
 
 
 # other conventions for rot (N, 3, 3) and transl (N, 3), found in users' files
@@ -100,5 +100,5 @@ def other_reading(views: dict) -> str:
             rot, transl = READINGS[name](rot, transl)
         sign, gap, _, wrong = meeting(views | {'rot': rot.reshape(-1, 9), 'transl': transl})
         if not wrong and sign[0] > 0:  # propose no convention in which x points left
-            return f'; with {" and ".join(names)} they would meet within {gap:.1g}'
+            return f'; with {" and ".join(names)} rays would meet within {gap:.1g}'
     return ''

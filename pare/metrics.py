@@ -214,7 +214,7 @@ def pointing(peaks: Tensor, labels: Tensor) -> Tensor:
 
 
 def pointed(peaks: Tensor, labels: Tensor, attention: Tensor) -> list[float]:
-    """Return the share of visible parts, in %, that have the peak of their attention on them.
+    """Return the share of visible parts, in %, whose attention peaks at most a cell off them.
 
     Then the shares of two baselines that do not see the image: the mean map, from `attention`
     (24, H, W), the sum of all maps, and the map of another image. NaN if no part is visible.

@@ -96,7 +96,7 @@ class Recipe:
     batch_size: int = BATCH_SIZE
     clip: float = float('inf')  # largest norm of the gradient
     decay: float = 1.           # factor of the rate in 100,000 steps
-    beta: float = .99           # Adam's second, without the one cycle
+    beta: float = .99           # Adam's second beta, used only if not one_cycle
 
 
 OURS, MARTINEZ = 'LiftModel', 'Martinez et al.'
@@ -243,7 +243,7 @@ def target(args: argparse.Namespace) -> None:
 
 def products(model: LiftModel, batch_size: int, n_poses: int, backward: bool,
              dtype: torch.dtype = torch.float32) -> None:
-    """Compute the matrix products of a pass over n_poses alone, in memory allocated before."""
+    """Compute only the matrix products of a pass over n_poses, in memory allocated before."""
     weights = [layer.weight.detach().to(dtype) for layer in model.modules()
                if isinstance(layer, nn.Linear)]
     layers = [(weight, weight.new_ones(batch_size, weight.shape[1]),
@@ -277,9 +277,9 @@ def compare(work, floor) -> str:
 
 
 def speed(args: argparse.Namespace) -> None:
-    """Compare training and scoring with their matrix products alone, the floor: in float32, and for
-    training also in bfloat16 if the device has it. Compare an epoch without 3D and one of Martinez
-    et al. with one of LiftModel."""
+    """Compare training and scoring with the floor: their matrix products alone, in float32. If the
+    device has bfloat16, training is in that; its floor is then computed in both. Compare an epoch
+    without 3D and one of Martinez et al. with one of LiftModel."""
     joints = sample(N_EPOCH, seed=0)
     views, _ = prepare_views(joints)
     (joints, _), (views, _) = find_camera(joints), find_camera(views)

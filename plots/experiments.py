@@ -257,7 +257,7 @@ def facing(joint_3d: np.ndarray) -> np.ndarray:
 
 
 def distance_to_nearest(joint_3d: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Return distances (N,) of poses (N, J, 3) to the nearest other, root mean square over joints.
+    """Return the distance (N,) of poses (N, J, 3) to the nearest of `others`, RMS over joints.
 
     All are turned about the vertical to face the same way, and scaled to one size.
     """

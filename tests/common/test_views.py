@@ -60,7 +60,7 @@ BACK = -np.vecmat(TRANSL, ROT)  # from view 2 to view 1
     (ROT.mT, BACK, 'rot and transl from view 2 to view 1'),
     (ROT, BACK, 'transl from view 2 to view 1'), (ROT.mT, -TRANSL, 'with .* and .*')))
 def test_another_meaning_of_rot_and_transl_is_refused_and_named(rot, transl, reading):
-    with pytest.raises(ValueError, match=f'keys rot, transl: .*{reading} they would meet within'):
+    with pytest.raises(ValueError, match=f'keys rot, transl: .*{reading} rays would meet within'):
         prepare_views(VIEWS | {'rot': rot.reshape(-1, 9), 'transl': transl})
 
 
