@@ -54,14 +54,15 @@ class Loader(DataLoader):
 
 
 def load_sets(args: argparse.Namespace, bodies: dict) -> tuple[list[People], list[float]]:
-    """Load the sets of --train and their shares."""
-    sets, shares, n = [], [], len(args.train)
-    images = args.images
+    """Load the sets of --train and their shares, by default their sizes."""
+    paths, shares = zip(*map(share_of, args.train))
+    if None in shares and any(shares):
+        raise ValueError('--train: found shares of some sets, expected one of each set, or none')
+    sets, images, n = [], args.images, len(paths)
     if args.val and len(images) == n:
         images = [*images, images[-1]]
     folders = one_each('images', images, n + bool(args.val))
-    for name, folder, fit in zip(args.train, folders, one_each('fits', args.fits, n)):
-        path, share = share_of(name)
+    for path, folder, fit in zip(paths, folders, one_each('fits', args.fits, n)):
         people = People(path, bodies['neutral'], folder, args.resolution, args.seed,
                         None if fit == '-' else fit)
         people.check_learnable()
@@ -69,8 +70,7 @@ def load_sets(args: argparse.Namespace, bodies: dict) -> tuple[list[People], lis
         if len(bodies) > 1:
             people.take_genders(bodies)
         sets.append(people)
-        shares.append(share or len(people))
-    return sets, shares
+    return sets, list(shares) if all(shares) else [len(people) for people in sets]
 
 
 def held_out(args: argparse.Namespace, bodies: dict, first: People) -> People:

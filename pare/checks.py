@@ -94,7 +94,7 @@ def check_metres(path, points: np.ndarray) -> None:
 
 
 def refuse_first(where: str, values: np.ndarray, most: float, found: str, expected: str) -> None:
-    """Raise ValueError if a value (N,) is above the most, with the number and the first row."""
+    """Raise ValueError if values (N,) exceed `most`; say how many do and the first row."""
     wrong = values > most
     if wrong.any():
         row = wrong.argmax()

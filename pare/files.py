@@ -27,9 +27,9 @@ def load_annotations(path, fits=None) -> dict[str, np.ndarray]:
 
     center and scale are in pixels of the photograph as it is seen, turned by its EXIF tag. Missing
     numbers become zeros with confidence 0, a missing gender neutral. `openpose` fills in missing
-    keypoints; `fits`, a file of `load_fits` for the same rows, missing poses and shapes. has_smpl
-    (N,) is True if they are known, otherwise shape is 0. has_joints (N,) is True if S has the
-    pelvis and the 14 joints of 3DPW. Raises OSError or ValueError.
+    keypoints. `fits`, a file for `load_fits` with the same rows, fills in missing poses and shapes.
+    has_smpl (N,) is True if pose and shape are known, otherwise shape is 0. has_joints (N,) is True
+    if S has the pelvis and the 14 joints of 3DPW. Raises OSError or ValueError.
     """
     refuse_other_sets(path, keys_of(path))
     found = read_npz(path, (*NUMBERS, *OTHERS))

@@ -133,7 +133,7 @@ def checked(where: str, value, shape: tuple, dtype=np.float32) -> np.ndarray:
     except Exception as error:  # an object of chumpy or scipy may lack anything
         raise ValueError(f'{where}: found no array, expected numbers') from error
     if array.dtype.kind not in ('biuf' if dtype == np.float32 else 'biu'):
-        raise ValueError(f'{where}: found {array.dtype}, expected numbers')
+        raise ValueError(f'{where}: found {array.dtype}, expected numbers like {np.dtype(dtype)}')
     if array.ndim != len(shape) or any(
             wanted not in (None, n) for wanted, n in zip(shape, array.shape)):
         expected = ', '.join('any' if n is None else str(n) for n in shape)

@@ -157,9 +157,9 @@ class Meshes:
         """Return joints found and true, and the mean errors of vertices (B,).
 
         The 14 joints of 3DPW (B, 14, 3) are in metres from the pelvis, the 49 of SPIN (B, 49, 3)
-        from the nose; they are left out if the body has no regressors for them. Without a body, S
-        is the truth of the 14, and the rest NaN. With attention, also returns labels (B, h, w) of
-        the parts at the size of the maps, and the cells (B, 24) of the peaks.
+        from the nose; they are left out if the body has no regressors for them. If a sample has no
+        SMPL parameters, S is the truth of the 14, and the rest is NaN. With attention, also returns
+        labels (B, h, w) of the parts at the size of the maps, and the cells (B, 24) of the peaks.
         """
         has_smpl = batch['has_smpl'][:, None, None] > 0
         mesh, truth = self.both(self.layers, output, batch)

@@ -24,7 +24,7 @@ def make_parser() -> Parser:
                '--images /data --train 3dpw_train.npz:0.6 mpii_train.npz:0.4')
     option = parser.add_argument
     option('--train', nargs='+', metavar='FILE[:SHARE]', help='sets of photographs, .npz, and '
-           'their shares of a batch; default: rendered people')
+           'their shares of an epoch; default: rendered people')
     option('--images', nargs='+', default=['.'], metavar='FOLDER',
            help='folder to which imgname is relative: one for all sets, or one each; one more for '
            '--val, which otherwise shares the last')

@@ -10,7 +10,7 @@ from common import charts
 from metrics import cal_joint_error, cal_mpjpe
 from pare import plots
 from pare.body import Body, Skeleton, fit_camera
-from pare.metrics import centred, complete, names_of, true_joints
+from pare.metrics import centred, complete, names_of
 from pare.model import MEAN
 from pare.render import from_the_side, overlay, to_pixels
 
@@ -49,7 +49,8 @@ def draw_all(model: nn.Module, samples, arrays: dict, found: dict, visible, fold
         plots.draw_attention(image, output['attention'][0].cpu().numpy(), folder / 'attention.png')
     if squares:
         plots.draw_sensitivity(image, sample['labels'].numpy(),
-                               sensitivity(model, sample, arrays, device), error,
+                               sensitivity(model, sample['image'], found['true'][middle[0]], arrays,
+                                           device), error,
                                folder / 'sensitivity.png')
 
 
@@ -71,7 +72,7 @@ def by_visible(visible: np.ndarray, errors: np.ndarray) -> tuple[np.ndarray, ...
 @torch.no_grad()
 def examples(model, samples, arrays: dict, rows, errors, device) -> list[tuple]:
     """Return a title and pictures for each row: image, true and found parts, the found body over
-    the image, and the found and the true body from the side."""
+    the image, and the found and the true body, both neutral, from the side."""
     body, skeleton = Body(arrays), Skeleton(arrays)
     faces, blank, result = arrays['f'].astype(np.int64), np.full((LARGE, LARGE, 3), 255, 'u1'), []
 
@@ -102,20 +103,18 @@ def examples(model, samples, arrays: dict, rows, errors, device) -> list[tuple]:
 
 
 @torch.no_grad()
-def sensitivity(model, sample: dict, arrays: dict, device, n: int = 16) -> np.ndarray:
-    """Return the MPJPE in mm (n, n) with a grey square, a fifth of the image wide, at each place.
-    """
-    skeleton = Skeleton(arrays).to(device)
-    image, size = sample['image'], sample['image'].shape[1]
+def sensitivity(model, image, truth, arrays: dict, device, n: int = 16) -> np.ndarray:
+    """Return the MPJPE in mm (n, n), with `truth` (K, 3), of an image (3, R, R) that has a grey
+    square, a fifth of the image wide, at each place."""
+    skeleton, size = Skeleton(arrays).to(device), image.shape[1]
     hidden = image.repeat(n * n, 1, 1, 1)
     for place in range(n * n):
         low = [round((at + .5) / n * size - .1 * size) for at in divmod(place, n)]
         (top, left), (bottom, right) = low, [at + round(.2 * size) for at in low]
         hidden[place, :, max(top, 0):bottom, max(left, 0):right] = GREY[:, None, None]
-    truth = true_joints({key: value[None].to(device) for key, value in sample.items()}, skeleton)
     errors = []
     for part in hidden.split(64):
         output = model(part.to(device))
         found = centred(skeleton(output['betas'], output['rotations']), skeleton)
-        errors.append(cal_mpjpe(found, truth.expand_as(found), avg=False))
-    return 1000 * torch.cat(errors).view(n, n).cpu().numpy()
+        errors.append(cal_mpjpe(found.cpu(), truth.expand_as(found), avg=False))
+    return 1000 * torch.cat(errors).view(n, n).numpy()

@@ -14,7 +14,7 @@ class Recipe:
     part_epochs: int | None   # epochs with the loss of part labels; None for all
     lr: float
     batch_size: int
-    one_cycle: bool = False   # as all rungs of the ladder but the default; else the held rate
+    one_cycle: bool = False   # as most rungs of the ladder; if False the rate is held
 
 
 SMALL = Recipe(

@@ -133,4 +133,4 @@ def compare_body(path, options: dict, bodies: dict, given: bool) -> None:
     text = f'{path}: found weights trained with a body of {learnt:,} vertices'
     if not given:
         raise ValueError(f'{text}, expected that body with --body, not the stand-in')
-    print(f'warning: {text}, but --body has {found:,}: their betas and rotations at rest differ')
+    print(f'warning: {text}, but --body has {found:,}: the same pose and betas look different')

@@ -1,6 +1,6 @@
 """The 49 joints of SPIN: 25 of OpenPose, then the 24 keypoints.
 
-Programs that follow SPIN (Kolotouros et al., ICCV 2019) score them from joint 0, OpenPose's nose.
+Programs that follow SPIN (Kolotouros et al., ICCV 2019) score them relative to joint 0, the nose.
 """
 import numpy as np
 import torch

@@ -159,7 +159,7 @@ def print_setup(args, model, val_batches, constant, skeleton, genders) -> None:
     n_parameters = sum(weights.numel() for weights in model.parameters())
     print(f'data: {what}; {len(truth):,} other people to validate\n'
           f'model: {args.kind}, {args.size}, {n_parameters:,} parameters, on {device.type}, '
-          f'products in {args.precision}')
+          f'convolutions in {args.precision}')
     if constant is not None:
         both = {'found': constant.expand_as(truth), 'true': truth}
         error = 1000 * cal_mpjpe(*complete(both))

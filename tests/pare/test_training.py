@@ -163,6 +163,7 @@ def test_a_training_that_is_resumed_may_end_at_once(here, monkeypatch, fails):
     ('--init none.pth', 'none.pth: No such file'),
     ('--train none.npz', 'none.npz: No such file'),
     ('--train none.npz:half', '--train: half none.npz'),
+    ('--train none.npz:.4 none.npz', '--train: shares of each'),
     ('--train a.npz b.npz --fits - - -', '--fits: 3 expected 1 or 2'),
     ('--out .', '--out: folder'),
     ('--out file/a', 'file'),
