@@ -1,9 +1,9 @@
 """Errors between 3D poses, in the unit of the poses.
 
 Each function takes pose_1, the prediction, and pose_2, the ground truth, as tensors or whatever
-torch.as_tensor takes: one pose (J, 3), many (..., J, 3), or flat (3J,), (N, 3J), (N, 1, 3J). They
-may differ in form, but not in number of poses or joints: that raises ValueError, as does any other
-shape. Results are tensors. The root joint is not in the poses, so it is never counted.
+torch.as_tensor takes: one pose (J, 3), many (..., J, 3), or flat (3J,), (N, 3J), (N, 1, 3J).
+Unflattened, both must have the same shape. Any other shape raises ValueError. Results are tensors.
+The root joint is not in the poses, so it is never counted.
 """
 import torch
 from torch import Tensor

@@ -102,8 +102,8 @@ class LiftModel(nn.Module):
         """Lift one pose or many, in evaluation mode and without gradients.
 
         Takes (J, 2), (N, J, 2) or flat (2J,), (N, 2J) of any number type, as a tensor, an array or
-        a list. Returns the same type and shape, with 3 coordinates instead of 2. Raises ValueError
-        for another shape.
+        a list. Returns the same type and shape, with 3 coordinates instead of 2; integers become
+        floats. Raises ValueError for another shape.
         """
         if not torch.is_tensor(joint_2d):
             array = np.asarray(joint_2d)

@@ -25,7 +25,7 @@ from metrics import cal_mpjpe, cal_pa_mpjpe
 from model import Block
 from pare import plots
 from pare.batches import rendered_mean, rendered_val
-from pare.body import Skeleton, fit_camera, project
+from pare.body import Body, Skeleton, fit_camera, project
 from pare.eval import N_TEST, TEST_SEED
 from pare.metrics import centred, evaluate, on_part, to_device, true_joints, validate
 from pare.model import build
@@ -181,11 +181,13 @@ def from_exact_keypoints(seed: int, test: Test) -> Tensor:
 
 
 def exact(rng, n: int, skeleton: Skeleton) -> tuple[Tensor, Tensor]:
-    """Draw exact 2D keypoints (n, 24, 2) in a crop and joints (n, 17, 3) from the pelvis."""
-    bodies, places, joints = sample_bodies(rng, n), [], []
+    """Draw exact 2D keypoints (n, 24, 2) in crops like those of images, and joints (n, 17, 3) from
+    the pelvis."""
+    bodies, body, places, joints = sample_bodies(rng, n), Body(make_body()), [], []
     for rows in torch.arange(n).split(1000):
-        points = skeleton(bodies['betas'][rows], bodies['rotations'][rows])
-        camera = look_at(points.keypoints, draw_aims(rng, len(rows)))
+        person = bodies['betas'][rows], bodies['rotations'][rows]
+        points = skeleton(*person)
+        camera = look_at(body(*person)[0], draw_aims(rng, len(rows)))
         places.append(project(points.keypoints, camera))
         joints.append(centred(points, skeleton))
     return torch.cat(places), torch.cat(joints)

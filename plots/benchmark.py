@@ -287,7 +287,7 @@ def speed(args: argparse.Namespace) -> None:
     poses, two_views = (as_tensors(part, device) for part in (joints, views))
     joint_2d, truth = poses['joint_2d'], poses['truth']
     model, ours = LiftModel(dropout=0).to(device), RECIPES[OURS]
-    weak = replace(ours, loss=reprojection_loss, crossed=False)
+    weak = replace(ours, loss=reprojection_loss)
 
     def epoch(recipe, poses=poses):
         return lambda: list(train(recipe, poses, 1, seed=0))
