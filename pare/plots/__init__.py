@@ -114,7 +114,7 @@ def draw_ladder(rows: dict, path) -> None:
     axes = figure.subplots(1, 2, sharex=True, sharey=True)
     for ax, title, lines in zip(axes, ('people', 'joints'), (
             (('mpjpe', BLUE, 'all people', .1), ('hidden', ORANGE, 'the most hidden 30 %', -.1)),
-            (('seen_joints', GREEN, 'joints that are seen', .1),
+            (('seen_joints', GREEN, 'visible joints', .1),
              ('hidden_joints', PINK, 'hidden joints', -.1)))):
         for column, colour, label, shift in lines:
             means = {name: [row[column] for key, row in rows.items() if key[0] == name]
