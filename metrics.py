@@ -2,7 +2,7 @@
 
 Each function takes pose_1, the prediction, and pose_2, the ground truth, as tensors or whatever
 torch.as_tensor takes: one pose (J, 3), many (..., J, 3), or flat (3J,), (N, 3J), (N, 1, 3J).
-Unflattened, both must have the same shape. Any other shape raises ValueError. Results are tensors.
+As (..., J, 3) both must have the same shape. Other shapes raise ValueError. Results are tensors.
 The root joint is not in the poses, so it is never counted.
 """
 import torch
