@@ -101,7 +101,7 @@ def read(path: Path):
     except OSError as error:
         raise type(error)(f'{path}: {error.strerror}, expected points of a detector') from error
     except (ValueError, RecursionError, EOFError) as error:
-        raise ValueError(f'found no readable .json or .npy ({error})') from error
+        raise ValueError('found no readable .json or .npy, expected one of them') from error
     if not (isinstance(found, np.ndarray) and found.dtype.kind in 'iuf' and 1 <= found.ndim <= 4):
         raise ValueError(f'found {getattr(found, "shape", "an archive of several arrays")}, '
                          f'expected one array (N, K, 2 or 3), saved by np.save')
