@@ -210,7 +210,7 @@ def make_parser() -> Parser:
     option('model', type=Path, nargs='?', default=find_weights(), help='weights of any size')
     source = parser.add_mutually_exclusive_group().add_argument
     source('--data', type=Path, default=TEST_FILE, metavar='FILE',
-           help='dictionary with joint_2d_1, and to score it joint_3d')
+           help='dictionary with joint_2d_1; for a score also joint_3d')
     source('--keypoints', type=Path, metavar='FILE',
            help="a detector's points in pixels: .json, .npy or a folder of frames")
     option('--image', type=Path, metavar='FILE', help='the photograph of --keypoints, to draw on')

@@ -334,7 +334,7 @@ def make_parser() -> Parser:
     option = parser.add_argument
     option('--data', type=Path, metavar='FILE',
            help=f'dictionary with joint_2d_1 and joint_3d, or both views (default: {TRAIN_FILE}; '
-                f'with --weak, or if that is missing, {WEAK_FILE} if it exists)')
+                f'with --weak, or without that file, {WEAK_FILE} if it exists)')
     option('--weak', action='store_true', help='learn from two views, without joint_3d')
     option('--focal', type=bounded(float, 1e-9), metavar='F',
            help='with --weak: the focal length of both views, if the file has none')
