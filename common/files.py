@@ -23,7 +23,8 @@ def atomic(path, mode: str = 'wb', **options):
     A symbolic link stays one. Raises OSError that names the path, also for a full disk.
     """
     target = Path(os.path.realpath(path))
-    temporary = target.with_name(f'{target.name[:200]}.{os.getpid()}.tmp')  # names: 255 bytes
+    # a file system allows names of 255 bytes
+    temporary = target.with_name(f'{target.name[:200]}.{os.getpid()}.tmp')
     try:
         with open(temporary, mode, **options) as file:
             yield file

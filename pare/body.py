@@ -249,9 +249,8 @@ class Skeleton(nn.Module):
         names = [name for name, known in zip(KEYPOINTS, self.known.tolist()) if not known]
         if not names:
             return ''
-        return (f'the body has no {", ".join(names)}, which are left out: they need '
-                f'J_regressor_extra.npy of SPIN beside its file or up to two folders above, or the '
-                f'vertices of the face')
+        return (f'the body has no {", ".join(names)}, which are left out: found no '
+                f'J_regressor_extra.npy of SPIN beside its file or up to two folders above')
 
     def forward(self, betas: Tensor, rotations: Tensor) -> Points:
         """Compute the points of betas (B, 10) and rotations (B, 24, 3, 3), as in Body."""

@@ -18,6 +18,7 @@ from pare.formats import write_npz
 from pare.metrics import Meshes, describe_joints, evaluate, names_of, pointed, true_joints, validate
 from pare.model import build
 from pare.photo import box_of
+from pare.pictures import sensitivity
 from pare.render import rasterise
 
 
@@ -118,6 +119,16 @@ def test_a_peak_of_the_attention_within_a_cell_of_its_part_is_a_hit(batch):
                                  for key in ('peaks', 'labels'))
     assert pointed(peaks_found, labels_found, meshes.attention) == pytest.approx(
         [hits(peaks), hits(mean), hits(np.roll(peaks, 1, axis=0))])
+
+
+def test_sensitivity_is_measured_from_the_given_truth(batch):
+    """By a network that ignores its image."""
+    output, truth = truth_of(batch), torch.randn(17, 3)
+    expected = 1000 * cal_mpjpe(true_joints(batch, SKELETON)[0], truth).item()
+    found = sensitivity(lambda images: {key: value[:1].repeat_interleave(len(images), dim=0)
+                                        for key, value in output.items()},
+                        batch['image'][0], truth, ARRAYS, CPU, n=3)
+    np.testing.assert_allclose(found, np.full((3, 3), expected), rtol=1e-4)
 
 
 # ---- the command --------------------------------------------------------------------------------
